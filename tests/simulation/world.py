@@ -1,0 +1,204 @@
+"""The simulated engine: many plans at once, one step at a time, in an order and with faults drawn from a seed.
+
+A process is a `TieredStore` with its own memory and clock; processes share the simulated tiers below. Everything
+between two effects of a plan is one atomic step, as it is for tasks on one loop; what threads do to each other in
+the middle of a step is the business of tests/stepper.py.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import Any
+
+from tiered.effects import Join, Load, Parallel, Sleep
+from tiered.errors import BackendUnavailable, Indeterminate, TieredError
+from tiered.plans.flight import LOADING, LEAD, Caller, Outcome, Waiter
+from tiered.store import TieredStore
+from tiered.testing import FakeClock
+
+from .tier import WRITES
+
+
+class Cancelled(BaseException):
+    """Stands for a cancelled task."""
+
+
+WAITING = object()
+
+
+@dataclass(eq=False)
+class Task:
+    name: str
+    plan: Generator[Any, Any, Any]
+    clock: FakeClock
+    done: Callable[[Any, BaseException | None], None]
+    effect: Any = None
+    parts: dict[int, Any] = field(default_factory=dict)  # of a Parallel: what has been answered
+    woken: list[Outcome] = field(default_factory=list)
+    waiter: Waiter | None = None
+    dead: bool = False
+
+
+class World:
+    """Runs tasks to their end. `faulty(level name, operation)` says how likely a request is to fail."""
+
+    def __init__(self, seed: int, faulty: Callable[[str, str], float] = lambda level, name: 0.0) -> None:
+        self.random = random.Random(seed)
+        self.faulty = faulty
+        self.tasks: list[Task] = []
+        self.late: list[Callable[[], Any]] = []
+        self.now = 0  # steps so far: the time of the oracle
+
+    def spawn(
+        self, name: str, clock: FakeClock, plan: Generator[Any, Any, Any], done: Callable[[Any, BaseException | None], None]
+    ) -> Task:
+        task = Task(name, plan, clock, done)
+        self.tasks.append(task)
+        self._advance(task, lambda: next(plan))
+        return task
+
+    def caller(self, task: Callable[[], Task]) -> Caller:
+        return Caller(lambda: not task().dead, may_wait=True)
+
+    def step(self) -> bool:
+        """One random thing happens; False if there is nothing left to happen."""
+        self.now += 1
+        if self.late and self.random.random() < 0.2:
+            self.late.pop(self.random.randrange(len(self.late)))()
+            return True
+        ready = [task for task in self.tasks if not (isinstance(task.effect, Join) and not task.woken)]
+        if not ready:
+            if self.tasks:
+                raise AssertionError(f"deadlock: {[task.name for task in self.tasks]}")
+            return bool(self.late)
+        self._perform(self.random.choice(ready))
+        return True
+
+    def run(self) -> None:
+        while self.tasks or self.late:
+            self.step()
+
+    def cancel(self, task: Task) -> None:
+        """As asyncio does it: thrown in at the effect under way, whose request may still arrive later."""
+        if task in self.tasks:
+            if hasattr(task.effect, "op") and self.random.random() < 0.5:
+                self._later(task.effect)
+            self._leave(task)
+            self._advance(task, lambda: task.plan.throw(Cancelled()))
+
+    # -- one effect ------------------------------------------------------------------------------------------------
+
+    def _perform(self, task: Task) -> None:
+        effect = task.effect
+        if isinstance(effect, Parallel):
+            left = [at for at in range(len(effect.asks)) if at not in task.parts]
+            at = self.random.choice(left)
+            task.parts[at] = self._ask(effect.asks[at])
+            if len(task.parts) == len(effect.asks):
+                answers, task.parts = [task.parts[at] for at in range(len(effect.asks))], {}
+                self._advance(task, lambda: task.plan.send(answers))
+        elif isinstance(effect, Sleep):
+            task.clock.advance(0.05)  # not effect.seconds: jittered, and a seed must replay
+            self._advance(task, lambda: task.plan.send(None))
+        elif isinstance(effect, Join):
+            outcome = task.woken.pop()
+            self._advance(task, lambda: task.plan.send(outcome))
+        elif isinstance(effect, Load):
+            if self.random.random() < 0.5:
+                return  # a slow loader
+            try:
+                value = effect.function(effect.key)
+            except Exception as error:
+                raised = error
+                self._advance(task, lambda: task.plan.throw(raised))
+            else:
+                self._advance(task, lambda: task.plan.send(value))
+        else:
+            answer = self._ask(effect)
+            if isinstance(answer, TieredError):
+                self._advance(task, lambda: task.plan.throw(answer))
+            else:
+                self._advance(task, lambda: task.plan.send(answer))
+
+    def _ask(self, effect: Any) -> Any:
+        """Answer one request, or fail before it, after it, or before it with the request arriving late."""
+        op = effect.op()
+        name, step = next(op)
+        if self.random.random() < self.faulty(effect.level.name, name):
+            how = self.random.choice(["before", "after", "late"])
+            if how == "after":
+                step()
+            elif how == "late":
+                self.late.append(step)
+            if how == "before" or name not in WRITES:
+                return BackendUnavailable(f"simulated {how}")
+            return Indeterminate(f"simulated {how}")
+        return _last(op, step())
+
+    def _later(self, effect: Any) -> None:
+        self.late.append(next(effect.op())[1])
+
+    def _advance(self, task: Task, resume: Callable[[], Any]) -> None:
+        held = LOADING.set(())
+        try:
+            task.effect = resume()
+        except StopIteration as stop:
+            self._end(task, stop.value, None)
+        except (TieredError, Cancelled, AssertionError, LoaderError) as error:
+            if isinstance(error, AssertionError):
+                raise
+            self._end(task, None, error)
+        else:
+            if isinstance(task.effect, Join):
+                self._subscribe(task)
+        finally:
+            LOADING.reset(held)
+
+    def _subscribe(self, task: Task) -> None:
+        def wake(outcome: Outcome) -> bool:
+            if task.dead:
+                return False
+            task.woken.append(outcome)
+            return True
+
+        flight = task.effect.flight
+        task.waiter = Waiter(wake, lambda: not task.dead)
+        outcome = flight.subscribe(task.waiter)
+        if outcome is not None:
+            task.woken.append(outcome)
+
+    def _leave(self, task: Task) -> None:
+        """A waiter that is cancelled passes on what it was woken with."""
+        if isinstance(task.effect, Join) and task.waiter is not None:
+            task.effect.flight.unsubscribe(task.waiter)
+            if task.woken and task.woken.pop() is LEAD and task.effect.flight.outcome is None:
+                task.effect.flight.hand_over()
+
+    def _end(self, task: Task, value: Any, error: BaseException | None) -> None:
+        task.dead = True
+        if task in self.tasks:
+            self.tasks.remove(task)
+        self.now += 1
+        task.done(value, error)
+
+
+class LoaderError(Exception):
+    """What simulated loaders raise."""
+
+
+def _last(op: Generator[Any, Any, Any], answer: Any) -> Any:
+    try:
+        op.send(answer)
+    except StopIteration as stop:
+        return stop.value
+    raise AssertionError("a simulated operation is one step")
+
+
+def process(tiers: list[Any], number: int = 0, skew: float = 0.0, **options: Any) -> tuple[TieredStore, FakeClock]:
+    """One process: its own clock, wrong by `skew` seconds, and its own writer id. The same in every run."""
+    clock = FakeClock()
+    clock._now = 1_700_000_000 + skew
+    clock._writer = number.to_bytes(4, "big")
+    return TieredStore(tiers, clock=clock, **options), clock

@@ -1,0 +1,53 @@
+"""Tiered caching: memory in front of slower stores, used as one LangChain `BaseStore`.
+
+    import tiered
+
+    store = tiered.open("memory://?max_bytes=64MiB", "sqlite:///cache.db", namespace="docs")
+
+Everything named here is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from . import errors
+
+if TYPE_CHECKING:
+    from .backends.memory import Memory as Memory
+    from .backends.sql import SQL as SQL
+    from .policies.compression import Zstd as Zstd
+    from .policies.ttl import TTL as TTL
+    from .policies.write import WriteThrough as WriteThrough
+    from .store import TieredStore as TieredStore
+    from .tier import Tier as Tier
+    from .urls import open as open  # noqa: A004
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Memory": "backends.memory",
+    "SQL": "backends.sql",
+    "TTL": "policies.ttl",
+    "Tier": "tier",
+    "TieredStore": "store",
+    "WriteThrough": "policies.write",
+    "Zstd": "policies.compression",
+    "open": "urls",
+}
+
+__all__ = ["SQL", "TTL", "Memory", "Tier", "TieredStore", "WriteThrough", "Zstd", "errors", "open"]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'tiered' has no attribute {name!r}")
+    value = getattr(import_module(f"tiered.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -1,0 +1,260 @@
+"""Turns a list of tiers into a stack, refusing what makes no sense, and reports on what it made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from .backends.base import BaseBackend
+from .backends.memory import Memory, Space
+from .checks import MAX_KEY
+from .clock import Clock, micros
+from .effects import Backend, Found, Plan
+from .entry import DELETED, INVALID
+from .errors import ConfigurationError, CorruptEntry, TieredError, UnknownVersion
+from .plans import scan
+from .plans.level import Counters, Level
+from .plans.stack import NoFront, Stack
+from .policies.ttl import TTL
+from .stats import Health, Holding, Stats, TierStats
+from .tier import AGES, TIMEOUT_ABOVE, TIMEOUT_AUTHORITY, Tier, Unset
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """A stack with what is needed around it."""
+
+    stack: Stack
+    names: tuple[str, ...]
+    memory: Memory | None  # the first tier, if it is one
+    space: Space | None  # this namespace in it
+    max_key: int
+    max_value: int
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """The tiers below the front."""
+        return (*self.stack.uppers, self.stack.authority)
+
+    @property
+    def hit(self) -> Callable[[Any], bytes | None]:
+        return self.space.hit if self.space is not None else _miss
+
+    @property
+    def hits(self) -> Callable[[list[str]], list[bytes | None]]:
+        return self.space.hits if self.space is not None else _misses
+
+    @property
+    def fronted(self) -> bool:
+        """Whether memory lies above the authority (rather than being it, or absent)."""
+        return len(self.names) > len(self.levels)
+
+    def stats(self) -> Stats:
+        tiers = {}
+        if self.fronted:
+            tiers[self.names[0]] = _tier_stats(self.stack.front_count, self.memory)
+        for level in self.levels:
+            own = level.backend if isinstance(level.backend, Memory) else None
+            tiers[level.name] = _tier_stats(level.count, own)
+        return Stats(tiers)
+
+    def ping(self) -> Plan[dict[str, Health]]:
+        answers = {self.names[0]: Health(True, 0.0)} if self.fronted else {}
+        for level in self.levels:
+            began = self.stack.clock.monotonic()
+            error = yield from scan.ping(level)
+            took = self.stack.clock.monotonic() - began
+            answers[level.name] = Health(error is None, took, None if error is None else str(error))
+        return answers
+
+    def inspect(self, key: str) -> Plan[dict[str, Holding]]:
+        now = self.stack.clock.time()
+        answers = {}
+        if self.fronted and self.space is not None:
+            answers[self.names[0]] = _holding(self.space.peek(key), now, dirty=False)
+        for level in self.levels:
+            found = yield from scan.probe(level, self.stack.space, key)
+            answers[level.name] = _holding(found, now, dirty=not level.trusted(self.stack.space, [key]))
+        return answers
+
+    def purge_front(self) -> int:
+        """Drop what has expired in the memory tier above the authority -> entries."""
+        if self.memory is None or not self.fronted:
+            return 0
+        everything = self.memory.entries
+        return self.memory.run(self.memory.purge(self.stack.space, self.stack.now_ms(), 0, everything, DELETED), 0)
+
+    def backends(self) -> list[Backend]:
+        return [level.backend for level in self.levels]
+
+
+def assemble(
+    tiers: Iterable[Tier | Backend], namespace: str | None, tombstone_ttl: float, clock: Clock
+) -> Assembly:
+    """The stack of `tiers`, fastest first. Raises ConfigurationError; does no I/O."""
+    if isinstance(tiers, Tier | BaseBackend):
+        raise ConfigurationError("tiers is a list of stores, fastest first")
+    placed = [tier if isinstance(tier, Tier) else Tier(tier) for tier in tiers]
+    if not placed:
+        raise ConfigurationError("a stack needs at least one tier")
+    _check_places(placed)
+    space = _namespace(placed, namespace)
+    names = _names(placed)
+    first, last = placed[0].store, len(placed) - 1
+    memory = first if isinstance(first, Memory) else None
+    front_ttl = _age(placed[0])
+    sliding = front_ttl.ttl if front_ttl is not None and front_ttl.sliding else None
+    front = memory.space(space, clock.time, sliding) if memory is not None else None
+    fronted = memory is not None and last > 0
+    levels = [
+        Level(
+            name=name,
+            backend=tier.store,
+            ttl=None if at == last else _age(tier),
+            packing=tier.compression.pack if tier.compression is not None else None,
+            timeout=_timeout(tier, TIMEOUT_AUTHORITY if at == last else TIMEOUT_ABOVE),
+        )
+        for at, (tier, name) in enumerate(zip(placed, names, strict=True))
+        if at > 0 or not fronted
+    ]
+    return Assembly(
+        stack=Stack(
+            space=space,
+            clock=clock,
+            front=front if fronted and front is not None else NoFront(),
+            front_ttl=front_ttl,
+            uppers=tuple(levels[:-1]),
+            authority=levels[-1],
+            tombstone_ttl=tombstone_ttl,
+        ),
+        names=names,
+        memory=memory,
+        space=front,
+        max_key=min(MAX_KEY, *(tier.store.capabilities.max_key for tier in placed)),
+        max_value=min(tier.store.capabilities.max_value for tier in (placed[1:] if fronted else placed)),
+    )
+
+
+def _check_places(placed: list[Tier]) -> None:
+    for at, tier in enumerate(placed):
+        what = f"tier {at + 1} ({type(tier.store).__name__})"
+        if not isinstance(tier.store, BaseBackend | Memory):
+            raise ConfigurationError(
+                f"{what} is not a store that can be a tier: use Memory, SQL, .. or a URL"
+            )
+        if isinstance(tier.store, Memory):
+            if at > 0:
+                raise ConfigurationError(
+                    f"{what}: memory belongs first; below another tier it would never be faster"
+                )
+            if tier.compression is not None:
+                raise ConfigurationError(
+                    f"{what}: memory keeps values as they are; compression= belongs to a lower tier"
+                )
+        elif isinstance(tier.ttl, TTL) and tier.ttl.sliding:
+            raise ConfigurationError(f"{what}: a sliding TTL is for the memory tier")
+    if not isinstance(placed[-1].ttl, Unset):
+        raise ConfigurationError(
+            "the last tier is the authority and takes no ttl=: give a ttl to writes, or default_ttl= to the stack"
+        )
+    if len({id(tier.store) for tier in placed}) < len(placed):
+        raise ConfigurationError("the same store is in the list twice")
+
+
+def _namespace(placed: list[Tier], namespace: str | None) -> str:
+    for tier in placed:
+        own = tier.store.namespace
+        if own is not None:
+            if namespace is not None and own != namespace:
+                raise ConfigurationError(
+                    f"namespace {own!r} of a store against {namespace!r}: a stack has one for all tiers"
+                )
+            namespace = own
+    if namespace is None:
+        if any(tier.store.capabilities.shared for tier in placed):
+            raise ConfigurationError("a tier is shared by a server: give the stack a namespace=")
+        return ""
+    if not isinstance(namespace, str) or "\x1f" in namespace:
+        raise ConfigurationError(f"namespace={namespace!r}: a str without \\x1f")
+    try:
+        namespace.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigurationError(f"namespace={namespace!r} holds lone surrogates") from error
+    return namespace
+
+
+def _names(placed: list[Tier]) -> tuple[str, ...]:
+    """Given names, and schemes numbered from the second of their kind."""
+    taken = {tier.name for tier in placed if tier.name is not None}
+    if len(taken) < sum(tier.name is not None for tier in placed):
+        raise ConfigurationError("two tiers have the same name=")
+    names = []
+    for tier in placed:
+        name, number = tier.name, 1
+        while name is None:
+            candidate = tier.store.scheme if number == 1 else f"{tier.store.scheme}{number}"
+            if candidate not in taken:
+                name = candidate
+                taken.add(name)
+            number += 1
+        names.append(name)
+    return tuple(names)
+
+
+def _age(tier: Tier) -> TTL | None:
+    if isinstance(tier.ttl, Unset):
+        return AGES["memory" if isinstance(tier.store, Memory) else "shared"]
+    return tier.ttl if isinstance(tier.ttl, TTL) or tier.ttl is None else TTL(tier.ttl)
+
+
+def _timeout(tier: Tier, default: float) -> float:
+    return default if tier.timeout is None else float(tier.timeout)  # type: ignore[arg-type]
+
+
+def _miss(_: Any) -> None:
+    return None
+
+
+def _misses(keys: list[str]) -> list[bytes | None]:
+    return [None] * len(keys)
+
+
+def _tier_stats(count: Counters, memory: Memory | None) -> TierStats:
+    return TierStats(
+        hits=count.hits + (memory.hits if memory is not None else 0),
+        misses=count.misses,
+        fills=count.fills,
+        evictions=memory.evictions if memory is not None else 0,
+        expired=count.expired + (memory.expired if memory is not None else 0),
+        errors=count.errors,
+        corrupt=count.corrupt,
+        skipped=count.skipped,
+        entries=memory.entries if memory is not None else None,
+        bytes=memory.bytes if memory is not None else None,
+    )
+
+
+def _holding(found: Found, now: float, *, dirty: bool) -> Holding:
+    """In words, what a tier holds."""
+    if found is None:
+        return Holding("absent", "nothing is stored")
+    if isinstance(found, CorruptEntry | UnknownVersion):
+        return Holding("corrupt", found.message)
+    if isinstance(found, TieredError):
+        return Holding("unavailable", found.message)
+    written = micros(found.stamp) / 1e6
+    expires = None if found.expires is None else found.expires / 1000
+    why = f"written {now - written:.1f} s ago"
+    if expires is not None:
+        why += (
+            f", expires in {expires - now:.1f} s" if expires > now else f", expired {now - expires:.1f} s ago"
+        )
+    if dirty:
+        why += "; not trusted until repaired: a write did not reach this tier"
+    if found.kind == DELETED:
+        return Holding("deleted", why, written, expires)
+    if found.kind == INVALID:
+        return Holding("invalid", why, written, expires)
+    live = expires is None or expires > now
+    return Holding("value" if live else "expired", why, written, expires, len(found.value))

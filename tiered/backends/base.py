@@ -1,0 +1,137 @@
+"""What all backends share: a backend used on its own is a plain `BaseStore` too."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, TypeVar
+
+from ..base import BaseStore, Handle
+from ..checks import check_keys, check_pairs
+from ..clock import SYSTEM
+from ..effects import Capabilities, Found, Op
+from ..entry import DELETED, VALUE, Entry, Packing
+from ..errors import BackendUnavailable, TieredError
+
+T = TypeVar("T")
+
+TIMEOUT = 5.0
+"""Seconds a request of a backend used on its own may take."""
+
+PAGE = 1_000
+"""Keys a page of a scan."""
+
+TRIES = 8
+"""How often a write goes above the stamp that refused it before the contention is reported (R2)."""
+
+
+class BaseBackend(Handle, BaseStore[str, bytes]):
+    """A store that speaks to one system; `tiered.effects.Backend` says what each operation means."""
+
+    scheme: ClassVar[str]
+    capabilities: Capabilities
+    namespace: str | None = None
+
+    @abstractmethod
+    def fetch(self, space: str, keys: Sequence[str]) -> Op[list[Found]]: ...
+    @abstractmethod
+    def put(
+        self, space: str, items: Sequence[tuple[str, Entry]], packing: Packing | None
+    ) -> Op[Mapping[str, bytes]]: ...
+    @abstractmethod
+    def swap(
+        self, space: str, items: Sequence[tuple[str, Entry, bytes | None]], packing: Packing | None
+    ) -> Op[set[str]]: ...
+    @abstractmethod
+    def void(self, space: str, marks: Sequence[tuple[str, bytes]]) -> Op[None]: ...
+    @abstractmethod
+    def scan(self, space: str, prefix: str, after: str | None, limit: int, now_ms: int) -> Op[list[str]]: ...
+    @abstractmethod
+    def purge(self, space: str, now_ms: int, grace_ms: int, limit: int, into: int) -> Op[int]: ...
+    @abstractmethod
+    def ping(self) -> Op[None]: ...
+    @abstractmethod
+    def run(self, op: Op[T], timeout: float) -> T: ...
+    @abstractmethod
+    async def arun(self, op: Op[T], timeout: float) -> T: ...
+    @abstractmethod
+    def close(self) -> None: ...
+    @abstractmethod
+    async def aclose(self) -> None: ...
+
+    def fill(self, space: str, items: Sequence[tuple[str, Entry, bytes]], packing: Packing | None) -> Op[None]:
+        """A system that never forgets a stamp needs no lease: the stamp alone refuses what is late."""
+        yield from self.put(space, [(key, entry) for key, entry, _ in items], packing)
+
+    # -- the plain BaseStore face ------------------------------------------------------------------------------
+
+    def mget(self, keys: Sequence[str]) -> list[bytes | None]:
+        """The values of `keys` in their order, None where there is none or it has expired."""
+        return self.run(self._read(keys), TIMEOUT)
+
+    async def amget(self, keys: Sequence[str]) -> list[bytes | None]:
+        return await self.arun(self._read(keys), TIMEOUT)
+
+    def mset(self, key_value_pairs: Sequence[tuple[str, bytes]] | Mapping[str, bytes]) -> None:
+        """Store every pair, without expiry."""
+        self.run(self._store(self._valued(key_value_pairs)), TIMEOUT)
+
+    async def amset(self, key_value_pairs: Sequence[tuple[str, bytes]] | Mapping[str, bytes]) -> None:
+        await self.arun(self._store(self._valued(key_value_pairs)), TIMEOUT)
+
+    def mdelete(self, keys: Sequence[str]) -> None:
+        """Delete `keys`."""
+        self.run(self._store(self._deleted(keys)), TIMEOUT)
+
+    async def amdelete(self, keys: Sequence[str]) -> None:
+        await self.arun(self._store(self._deleted(keys)), TIMEOUT)
+
+    def yield_keys(self, *, prefix: str | None = None) -> Iterator[str]:
+        """The live keys that begin with `prefix`, each once."""
+        page = self.run(self._page(prefix, None), TIMEOUT)
+        while page:
+            yield from page
+            page = self.run(self._page(prefix, page[-1]), TIMEOUT) if len(page) >= PAGE else []
+
+    async def ayield_keys(self, *, prefix: str | None = None) -> AsyncIterator[str]:
+        page = await self.arun(self._page(prefix, None), TIMEOUT)
+        while page:
+            for key in page:
+                yield key
+            page = await self.arun(self._page(prefix, page[-1]), TIMEOUT) if len(page) >= PAGE else []
+
+    def _page(self, prefix: str | None, after: str | None) -> Op[list[str]]:
+        return self.scan(self.namespace or "", prefix or "", after, PAGE, int(SYSTEM.time() * 1000))
+
+    def _read(self, keys: Sequence[str]) -> Op[list[bytes | None]]:
+        names = check_keys(keys, self.capabilities.max_key)
+        if not names:
+            return []
+        now = int(SYSTEM.time() * 1000)
+        values: list[bytes | None] = []
+        for found in (yield from self.fetch(self.namespace or "", names)):
+            if isinstance(found, TieredError):
+                raise found.at(self.scheme)
+            values.append(found.value if found is not None and found.live(now) else None)
+            if found is not None:
+                SYSTEM.observe(found.stamp)
+        return values
+
+    def _valued(self, pairs: Any) -> dict[str, tuple[int, bytes]]:
+        checked = check_pairs(pairs, self.capabilities.max_key, self.capabilities.max_value)
+        return {key: (VALUE, value) for key, value in checked.items()}
+
+    def _deleted(self, keys: Sequence[str]) -> dict[str, tuple[int, bytes]]:
+        return dict.fromkeys(check_keys(keys, self.capabilities.max_key), (DELETED, b""))
+
+    def _store(self, states: dict[str, tuple[int, bytes]]) -> Op[None]:
+        for _ in range(TRIES):
+            if not states:
+                return
+            stamp = SYSTEM.draw()
+            items = [(key, Entry(kind, stamp, None, value)) for key, (kind, value) in states.items()]
+            refused = yield from self.put(self.namespace or "", items, None)
+            for newer in refused.values():
+                SYSTEM.observe(newer)
+            states = {key: states[key] for key in refused}
+        raise BackendUnavailable(f"{len(states)} keys were written by others {TRIES} times over: try again")

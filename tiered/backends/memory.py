@@ -1,0 +1,275 @@
+"""The memory of this process as a tier: bounded, with a time to live an entry, read without a lock."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import heapq
+import itertools
+import time as _time
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from math import inf
+from typing import Any, Literal, NoReturn, ParamSpec, TypeVar
+
+from ..clock import Clock, micros
+from ..effects import Capabilities, Found, Op, drive
+from ..entry import INVALID, VALUE, Entry, Packing, beats
+from ..errors import ConfigurationError
+from ..policies.eviction import BLOCK, Adaptive, Lru
+from ._borrowed import Borrowed
+from ._shelf import Own, Shelf
+from ._slot import Home
+from ._space import SLICE, Space, open_space
+from .base import BaseBackend
+
+T = TypeVar("T")
+
+P = ParamSpec("P")
+A = TypeVar("A")
+
+__all__ = ["Memory", "Space"]
+
+POLICIES = ("adaptive", "lru")
+
+
+def _immediate(function: Callable[P, T]) -> Callable[P, Op[T]]:
+    """An operation that has nothing to ask: a generator that returns at once when it is run."""
+
+    @functools.wraps(function)
+    def operation(*args: P.args, **kwargs: P.kwargs) -> Op[T]:
+        yield from ()
+        return function(*args, **kwargs)
+
+    return operation
+
+
+class Memory(BaseBackend):
+    """Entries in this process, bounded by bytes and by number.
+
+    `max_bytes` counts keys, values and what keeping them takes, None for no bound; `max_entries` counts entries.
+    `policy` chooses what goes when it is full: "adaptive" (tiered.policies.eviction.Adaptive, the best measured) or
+    "lru". `cache=` is a mapping of yours, such as a `cachetools.Cache`, which then decides alone what stays: it is
+    only touched under this object's lock, and what it holds has the length of the value (`getsizeof=len` works).
+
+    It is a backend of its own, also as the last tier (it may evict then too), and the front of a stack by `space`.
+    Thread-safe. A forked child keeps the entries. All stores that share one object should share one clock: the
+    newest one's decides when expired entries are removed (each judges for itself what it serves).
+    """
+
+    scheme = "memory"
+
+    def __init__(
+        self,
+        max_bytes: int | None = 64 * 2**20,
+        max_entries: int | None = None,
+        policy: Literal["adaptive", "lru"] = "adaptive",
+        cache: MutableMapping[Any, Any] | None = None,
+        *,
+        namespace: str | None = None,
+    ) -> None:
+        _check_bound("max_bytes", max_bytes)
+        _check_bound("max_entries", max_entries)
+        if policy not in POLICIES:
+            close = difflib.get_close_matches(str(policy), POLICIES, n=1)
+            hint = f": did you mean {close[0]!r}?" if close else ""
+            raise ConfigurationError(f"unknown policy {policy!r}{hint} It is one of {', '.join(POLICIES)}")
+        if cache is not None and not isinstance(cache, MutableMapping):
+            raise ConfigurationError(f"cache= takes a mutable mapping, not {type(cache).__name__}")
+        self.namespace = namespace
+        self._touch = None
+        self._shelf: Shelf
+        if cache is not None:
+            self._shelf = Borrowed(cache)
+            self._bounds = f"cache={type(cache).__name__}"
+        else:
+            count, size = (inf if bound is None else bound for bound in (max_entries, max_bytes))
+            chosen: Adaptive | Lru = Adaptive(count, size / BLOCK) if policy == "adaptive" else Lru()
+            self._touch = chosen.touch if isinstance(chosen, Lru) else None
+            self._shelf = Own(chosen, size, count)
+            self._bounds = f"max_bytes={max_bytes}, max_entries={max_entries}, policy={policy!r}"
+        limit = 512 * 2**20 if max_bytes is None or cache is not None else max_bytes
+        self.capabilities = Capabilities(shared=False, forgets=True, max_value=limit)
+
+    def space(self, namespace: str, time: Callable[[], float], sliding: float | None = None) -> Space:
+        """A handle on one namespace, for a stack: `time()` is wall seconds, `sliding` the idle seconds allowed.
+
+        Raises ConfigurationError when another handle in use slides by another time.
+        """
+        if getattr(time, "__func__", None) is Clock.time:
+            time = _time.time  # what it calls: a third of a hit less
+        shelf = self._shelf
+        with shelf.lock:
+            shelf.time = time
+            home = shelf.home(namespace)
+            if home.sliding != sliding:
+                if home.users:
+                    raise ConfigurationError(
+                        "two stacks share a namespace of one Memory, with different sliding times to live: "
+                        "give them the same, or a Memory each"
+                    )
+                for slot in list(home.slots.values()):  # they were kept by another rule
+                    shelf.remove(slot)
+                home.sliding = sliding
+            space = open_space(shelf, home, time, self._touch)
+            home.users.add(space)
+        return space
+
+    @_immediate
+    def fetch(self, space: str, keys: Sequence[str]) -> list[Found]:
+        found: list[Found] = []
+        for home, some in self._slices(space, keys):
+            for key in some:
+                slot = self._shelf.find(home, key)
+                found.append(None if slot is None else slot.entry())
+        return found
+
+    @_immediate
+    def put(self, space: str, items: Sequence[tuple[str, Entry]], packing: Packing | None) -> Mapping[str, bytes]:  # noqa: ARG002
+        """As in `Backend`; R12 holds here too: while an operation on the key is in flight, nothing older gets in."""
+        refused: dict[str, bytes] = {}
+        for home, some in self._slices(space, items):
+            for key, entry in some:
+                newer = self._newer(home, key, entry.stamp)
+                if newer is not None:
+                    refused[key] = newer
+                elif (slot := home.slots.get(key)) is None or beats(entry, slot.entry()):
+                    self._keep(home, key, entry)
+        return refused
+
+    @_immediate
+    def swap(self, space: str, items: Sequence[tuple[str, Entry, bytes | None]], packing: Packing | None) -> set[str]:  # noqa: ARG002
+        refused: set[str] = set()
+        for home, some in self._slices(space, items):
+            for key, entry, seen in some:
+                slot = home.slots.get(key)
+                if (None if slot is None else slot.stamp) != seen or not home.admits(key, entry.stamp):
+                    refused.add(key)
+                else:
+                    self._keep(home, key, entry)
+        return refused
+
+    @_immediate
+    def fill(self, space: str, items: Sequence[tuple[str, Entry, bytes]], packing: Packing | None) -> None:  # noqa: ARG002
+        for home, some in self._slices(space, items):
+            for key, entry, _ in some:
+                slot = home.slots.get(key)
+                if (slot is None or beats(entry, slot.entry())) and home.admits(key, entry.stamp):
+                    self._keep(home, key, entry)
+
+    @_immediate
+    def void(self, space: str, marks: Sequence[tuple[str, bytes]]) -> None:
+        """As in `Backend`: there are no leases, so a mark is left, into absence too (R8)."""
+        for home, some in self._slices(space, marks):
+            for key, stamp in some:
+                slot = home.slots.get(key)
+                if home.admits(key, stamp) and (slot is None or slot.stamp <= stamp):
+                    self._keep(home, key, Entry(INVALID, stamp, None, b""))
+
+    @_immediate
+    def scan(self, space: str, prefix: str, after: str | None, limit: int, now_ms: int) -> list[str]:
+        """As in `Backend`, sorted; one pass over the keys a call."""
+        with self._shelf.lock:
+            slots = list(self._shelf.home(space).slots.items())
+        live = (
+            key
+            for key, slot in slots
+            if key.startswith(prefix)
+            and (after is None or key > after)
+            and slot.value is not None
+            and slot.due * 1000 > now_ms
+        )
+        return heapq.nsmallest(limit, live)
+
+    @_immediate
+    def purge(self, space: str, now_ms: int, grace_ms: int, limit: int, into: int) -> int:  # noqa: ARG002 (memory drops, it keeps no marks of what expired)
+        """Drop up to `limit` expired entries, of every namespace, and marks of this one older than `grace_ms`."""
+        shelf = self._shelf
+        with shelf.lock:
+            home = shelf.home(space)
+            gone = shelf.reap(now_ms / 1000, limit)
+            old = (slot for slot in home.marks.values() if micros(slot.stamp) < (now_ms - grace_ms) * 1000)
+            for slot in list(itertools.islice(old, max(0, limit - gone))):
+                shelf.remove(slot)
+                gone += 1
+        return gone
+
+    @_immediate
+    def ping(self) -> None:
+        """It always answers."""
+
+    def run(self, op: Op[T], timeout: float) -> T:  # noqa: ARG002
+        return drive(op, _unasked)
+
+    async def arun(self, op: Op[T], timeout: float) -> T:  # noqa: ARG002
+        return drive(op, _unasked)
+
+    def close(self) -> None:
+        """Nothing to close: it can be used as before, by others that hold it too."""
+
+    async def aclose(self) -> None:
+        """The same."""
+
+    def _slices(self, space: str, items: Sequence[A]) -> Iterator[tuple[Home, Sequence[A]]]:
+        """The items in slices, each to be worked on before the next: the lock is held meanwhile."""
+        shelf = self._shelf
+        for start in range(0, len(items), SLICE):
+            with shelf.lock:
+                yield shelf.home(space), items[start : start + SLICE]
+
+    def _newer(self, home: Home, key: str, stamp: bytes) -> bytes | None:
+        """The stamp that refuses `stamp`: that of the entry, or of what is in flight (R12)."""
+        slot = home.slots.get(key)
+        if slot is not None and slot.stamp > stamp:
+            return slot.stamp
+        return None if home.admits(key, stamp) else home.flights[key].high
+
+    def _keep(self, home: Home, key: str, entry: Entry) -> None:
+        plain = entry.kind == VALUE and entry.soft is None
+        deadline = inf if entry.expires is None else entry.expires / 1000
+        value = entry.value if entry.kind == VALUE else None
+        self._shelf.put(home, key, value, entry.stamp, deadline, record=None if plain else entry)
+
+    # -- counters --------------------------------------------------------------------------------------------------
+
+    @property
+    def hits(self) -> int:
+        """Reads answered since it was made. Walks over all entries."""
+        with self._shelf.lock:
+            return self._shelf.hits
+
+    @property
+    def evictions(self) -> int:
+        """Entries that went to make room."""
+        with self._shelf.lock:
+            return self._shelf.evictions
+
+    @property
+    def expired(self) -> int:
+        """Entries removed because their time was over."""
+        return self._shelf.expired
+
+    @property
+    def entries(self) -> int:
+        """Entries held, expired ones that are not yet removed included."""
+        with self._shelf.lock:
+            return self._shelf.entries
+
+    @property
+    def bytes(self) -> int:
+        """Memory taken by entries and by keeping them."""
+        with self._shelf.lock:
+            return self._shelf.bytes
+
+    # -- object ----------------------------------------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        return f"Memory({self._bounds})"
+
+
+def _unasked(request: Any) -> NoReturn:
+    raise AssertionError(f"a memory operation asked for {request!r}")
+
+
+def _check_bound(name: str, bound: int | None) -> None:
+    if bound is not None and (not isinstance(bound, int) or isinstance(bound, bool) or bound < 1):
+        raise ConfigurationError(f"{name} is a whole number of at least 1, or None for no bound, not {bound!r}")

@@ -1,0 +1,74 @@
+"""What comes in from users, checked before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .errors import InvalidKey, InvalidValue
+
+MAX_KEY = 65_535
+"""The longest key anywhere, in bytes of UTF-8."""
+
+
+def check_key(key: Any, max_key: int = MAX_KEY) -> str:
+    """`key`, if it is a non-empty str of at most `max_key` bytes in UTF-8; else InvalidKey."""
+    if not isinstance(key, str):
+        raise InvalidKey(f"a key must be a str, not {type(key).__name__}: {key!r:.80}")
+    if not key:
+        raise InvalidKey("a key must not be empty")
+    try:
+        size = len(key.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidKey(f"a key must not hold lone surrogates: {key!r:.80}") from error
+    if size > max_key:
+        raise InvalidKey(
+            f"a key of {size} bytes is longer than the {max_key} this stack can store: {key!r:.40}.."
+        )
+    return key
+
+
+def check_keys(keys: Any, max_key: int = MAX_KEY) -> list[str]:
+    """All of `keys` (any iterable but a str or bytes, which is a TypeError), each as by `check_key`."""
+    if isinstance(keys, str | bytes | bytearray):
+        raise TypeError(f"give several keys, as in [{keys!r:.40}], or use get() and delete() for one")
+    if not isinstance(keys, Iterable):
+        raise TypeError(f"keys must be an iterable of str, not {type(keys).__name__}")
+    names = list(keys)
+    try:  # all at once, at the speed of C
+        fine = max(map(len, map(str.encode, names)), default=0) <= max_key and all(names)
+    except (TypeError, UnicodeEncodeError):
+        fine = False
+    if not fine:
+        for name in names:
+            check_key(name, max_key)
+    return names
+
+
+def check_value(value: Any, max_value: int) -> bytes:
+    """`value`, if it is bytes of at most `max_value`; else InvalidValue."""
+    if not isinstance(value, bytes):
+        hint = "delete the key instead" if value is None else "encode it first"
+        raise InvalidValue(f"a value must be bytes, not {type(value).__name__}: {hint}")
+    if len(value) > max_value:
+        raise InvalidValue(
+            f"a value of {len(value)} bytes is larger than the {max_value} this stack can store"
+        )
+    return value
+
+
+def check_pairs(pairs: Any, max_key: int, max_value: int) -> dict[str, bytes]:
+    """(key, value) pairs or a mapping as a dict, so that of repeated keys the last wins."""
+    if isinstance(pairs, Mapping):
+        pairs = pairs.items()
+    if isinstance(pairs, str | bytes | bytearray) or not isinstance(pairs, Iterable):
+        raise TypeError("give (key, value) pairs or a mapping")
+    listed = list(pairs)
+    for pair in listed:
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise InvalidValue(f"mset takes (key, value) pairs, not {pair!r:.80}")
+    check_keys([key for key, _ in listed], max_key)
+    for _, value in listed:
+        if type(value) is not bytes or len(value) > max_value:
+            check_value(value, max_value)
+    return dict(listed)

@@ -1,0 +1,160 @@
+"""Single flight: of all who want a key loaded at once, threads and tasks alike, one loads it.
+
+The idea is groupcache's `singleflight`; here the leader may die, and then one waiter takes over (HAZARDS 14).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class Outcome(NamedTuple):
+    """How a flight ended for one who waited: with a value, with the loader's error, or by having to lead it."""
+
+    value: bytes | None = None
+    error: BaseException | None = None
+    lead: bool = False
+
+
+LEAD = Outcome(lead=True)
+
+
+class Caller(NamedTuple):
+    """Who runs a plan: whether its thread or loop is still there, and whether it may wait for others."""
+
+    alive: Callable[[], bool]
+    may_wait: bool
+
+
+class Waiter(NamedTuple):
+    """`wake` tells one waiter, from any thread; it returns False if that waiter cannot be reached any more."""
+
+    wake: Callable[[Outcome], bool]
+    alive: Callable[[], bool]
+
+
+@dataclass(slots=True, eq=False)
+class Flight:
+    """One load of one key. Its state is guarded by the lock of its `Flights`."""
+
+    name: tuple[str, str]
+    lock: threading.Lock = field(repr=False)
+    alive: Callable[[], bool] = field(repr=False)
+    outcome: Outcome | None = None
+    waiters: list[Waiter] = field(default_factory=list)
+    waits_for: list[Flight] = field(default_factory=list)  # flights that this one's loader is waiting for
+
+    def subscribe(self, waiter: Waiter) -> Outcome | None:
+        """Be woken with the outcome; or get it, if it is there already."""
+        with self.lock:
+            if self.outcome is None:
+                self.waiters.append(waiter)
+            return self.outcome
+
+    def unsubscribe(self, waiter: Waiter) -> None:
+        with self.lock:
+            if waiter in self.waiters:
+                self.waiters.remove(waiter)
+
+    def land(self, outcome: Outcome) -> None:
+        """Give every waiter the outcome."""
+        with self.lock:
+            self.outcome = outcome
+            waiters, self.waiters = self.waiters, []
+        for waiter in waiters:
+            waiter.wake(outcome)
+
+    def hand_over(self) -> None:
+        """The leader is gone with nothing to show: the first waiter that can be reached leads."""
+        while True:
+            with self.lock:
+                if not self.waiters:
+                    self.outcome = LEAD
+                    return
+                waiter = self.waiters.pop(0)
+                self.alive = waiter.alive
+            if waiter.wake(LEAD):
+                return
+
+    def rescue(self) -> None:
+        """Hand over if the leader's thread ended or its loop was closed in the middle. Waiters call it now and then."""
+        with self.lock:
+            if self.outcome is not None or self.alive():
+                return
+            self.alive = _yes  # one rescuer is enough
+        self.hand_over()
+
+
+def _yes() -> bool:
+    return True
+
+
+LOADING: ContextVar[tuple[Flight, ...]] = ContextVar("tiered_loading", default=())
+"""The flights whose loaders run around the current code."""
+
+
+class Flights:
+    """The flights of one stack, by (namespace, key)."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._flights: dict[tuple[str, str], Flight] = {}
+
+    def join(self, name: tuple[str, str], caller: Caller) -> tuple[Flight | None, bool]:
+        """The flight of `name` and whether the caller leads it; None: load alone, for waiting would deadlock.
+
+        That is so for a caller that must not block (sync code on the thread of a running loop) and for a loader
+        that would wait for itself, directly or through the flights it waits for.
+        """
+        held = LOADING.get()
+        with self._lock:
+            flight = self._flights.get(name)
+            if flight is None or flight.outcome is not None:
+                flight = self._flights[name] = Flight(name, self._lock, caller.alive)
+                return flight, True
+            if not caller.may_wait or _waits_for(flight, held):
+                return None, False
+            if held:
+                held[-1].waits_for.append(flight)
+            return flight, False
+
+    def joined(self, flight: Flight) -> None:
+        """The caller of `join` waits for `flight` no longer."""
+        held = LOADING.get()
+        if held:
+            with self._lock:
+                held[-1].waits_for.remove(flight)
+
+    def leave(self, flight: Flight) -> None:
+        """The caller leads it no longer. One that was handed over stays, for its new leader and more waiters."""
+        with self._lock:
+            if flight.outcome is not None and self._flights.get(flight.name) is flight:
+                del self._flights[flight.name]
+
+    def detach(self, space: str, keys: Iterable[str]) -> None:
+        """A write begins: later readers must not join a load that began before it (R14)."""
+        if self._flights:
+            with self._lock:
+                for key in keys:
+                    self._flights.pop((space, key), None)
+
+    def forked(self) -> None:
+        """In a forked child: no flight of the parent will ever land here."""
+        self._lock = threading.Lock()
+        self._flights = {}
+
+
+def _waits_for(flight: Flight, held: tuple[Flight, ...]) -> bool:
+    seen, todo = set[int](), [flight]
+    while todo:
+        flight = todo.pop()
+        if flight in held:
+            return True
+        if id(flight) not in seen:
+            seen.add(id(flight))
+            todo += flight.waits_for
+    return False

@@ -1,0 +1,143 @@
+"""A tier at work: its health, its counters, and which of its copies cannot be trusted."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ..effects import Backend
+from ..entry import Packing
+from ..errors import BackendUnavailable
+from ..policies.ttl import TTL
+
+PATIENCE = 5
+"""Failures in a row after which a tier is skipped."""
+
+LONGEST_PAUSE = 30.0
+"""Seconds between two probes of a tier that stays away, at most (1, 2, 4 .. 30)."""
+
+MARKS = 65_536
+"""Dirty keys remembered a tier (R16); beyond, a floor for the whole tier stands in."""
+
+REPAIRS = 256
+"""Dirty keys repaired at a time (R16)."""
+
+Name = tuple[str, str]
+"""(namespace, key)."""
+
+
+class Skipped(BackendUnavailable):
+    """The tier failed too often and was not asked."""
+
+
+@dataclass(slots=True)
+class Counters:
+    """Of one tier, since the stack was made. Counted in keys unless said otherwise."""
+
+    hits: int = 0  # answered here
+    misses: int = 0  # asked here, not answered
+    fills: int = 0  # copies made on the way up
+    expired: int = 0  # found past their expiry
+    errors: int = 0  # requests that failed
+    corrupt: int = 0  # records that could not be decoded
+    skipped: int = 0  # requests not sent because the tier kept failing
+
+
+@dataclass(slots=True, eq=False)
+class Level:
+    """One tier of one stack. Thread-safe; makes no calls of its own."""
+
+    name: str
+    backend: Backend
+    ttl: TTL | None
+    packing: Packing | None
+    timeout: float
+    count: Counters = field(default_factory=Counters)
+    failures: int = 0
+    probe_at: float = 0.0
+    marks: dict[Name, bytes] = field(
+        default_factory=dict
+    )  # keys whose copy here may be old, and up to which stamp
+    broken: dict[Name, None] = field(default_factory=dict)  # those whose write has ended: to be repaired
+    floor: bytes = b""
+    floor_until: float = 0.0
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    # -- health --------------------------------------------------------------------------------------------------
+
+    def admit(self, now: float) -> bool:
+        """Whether to ask this tier at monotonic time `now`: one caller a pause probes a tier that keeps failing."""
+        if self.failures < PATIENCE:
+            return True
+        with self.lock:
+            if self.failures >= PATIENCE and now < self.probe_at:
+                self.count.skipped += 1
+                return False
+            self.probe_at = now + self._pause()
+            return True
+
+    def failed(self, now: float) -> None:
+        with self.lock:
+            self.count.errors += 1
+            self.failures += 1
+            self.probe_at = now + self._pause()
+
+    def worked(self) -> None:
+        self.failures = 0
+
+    def _pause(self) -> float:
+        return min(LONGEST_PAUSE, 2.0 ** max(0, min(self.failures - PATIENCE, 10)))
+
+    # -- dirty marks (R13, R15, R16) -------------------------------------------------------------------------------
+
+    def mark(self, space: str, keys: Iterable[str], stamp: bytes) -> None:
+        """A write with `stamp` is on its way: until it has arrived here too, nobody may read these keys here."""
+        with self.lock:
+            for key in keys:
+                name = (space, key)
+                self.marks[name] = max(stamp, self.marks.get(name, stamp))
+
+    def unmark(self, space: str, stamps: Mapping[str, bytes]) -> None:
+        """Writes with these stamps, or repairs up to them, arrived. A newer mark stays (R16)."""
+        with self.lock:
+            for key, stamp in stamps.items():
+                name = (space, key)
+                if self.marks.get(name, stamp) <= stamp:
+                    self.marks.pop(name, None)
+                    self.broken.pop(name, None)
+
+    def break_off(self, space: str, stamps: Mapping[str, bytes], now: float) -> None:
+        """These writes ended without arriving here: repair the keys. Beyond the bound, distrust everything older."""
+        with self.lock:
+            for key, stamp in stamps.items():
+                name = (space, key)
+                self.marks[name] = max(stamp, self.marks.get(name, stamp))
+                self.broken[name] = None
+            if len(self.broken) > MARKS:
+                self.floor = max(self.floor, max(self.marks[name] for name in self.broken))
+                self.floor_until = now + self.ttl.limit() if self.ttl else float("inf")
+                for name in self.broken:
+                    del self.marks[name]
+                self.broken.clear()
+
+    def repairs(self) -> dict[str, dict[str, bytes]]:
+        """The next broken keys with the stamps to void up to, by namespace."""
+        if not self.broken:
+            return {}
+        batch: dict[str, dict[str, bytes]] = {}
+        with self.lock:
+            for name, _ in zip(self.broken, range(REPAIRS), strict=False):
+                batch.setdefault(name[0], {})[name[1]] = self.marks[name]
+        return batch
+
+    def trusted(self, space: str, keys: Sequence[str]) -> Sequence[str]:
+        """Those of `keys` that may be read here."""
+        if not self.marks:
+            return keys
+        return [key for key in keys if (space, key) not in self.marks]
+
+    def forked(self) -> None:
+        """In a forked child: no lock is held, and writes under way in the parent never end here."""
+        self.lock = threading.Lock()
+        self.broken = dict.fromkeys(self.marks)

@@ -1,0 +1,174 @@
+"""A read: down through the tiers until every key is answered, and copies on the way up.
+
+memory  ->  shared tiers, top to bottom  ->  authority
+memory  <-  each shared tier that missed <-  (conditional fills)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from ..effects import Fetch, Fill, Found, Plan
+from ..entry import DELETED, INVALID, VALUE, Entry
+from ..errors import CorruptEntry, TieredError
+from .level import Level
+from .stack import Stack, ask, log, repair
+
+
+@dataclass(slots=True)
+class Sight:
+    """What a look through the tiers found."""
+
+    live: dict[str, Entry] = field(default_factory=dict)  # values that may be served
+    state: dict[str, bytes | None] = field(
+        default_factory=dict
+    )  # the stamp of what is not live, None: absent
+    errors: dict[str, TieredError] = field(
+        default_factory=dict
+    )  # records of the authority that cannot be served
+
+
+def read(stack: Stack, keys: Sequence[str]) -> Plan[dict[str, bytes]]:
+    """The live values of distinct `keys` that memory does not hold; absent keys are left out.
+
+    Raises BackendUnavailable if the authority had to answer and did not, CorruptEntry or UnknownVersion if what
+    it holds cannot be served.
+    """
+    stack.front.enter(keys)
+    try:
+        sight = yield from look(stack, keys)
+        for error in sight.errors.values():
+            raise error
+        return {key: entry.value for key, entry in sight.live.items()}
+    finally:
+        stack.front.leave(keys)
+
+
+def look(stack: Stack, keys: Sequence[str]) -> Plan[Sight]:
+    """Find `keys` below memory and leave copies above where each was found. The caller has entered the keys (R12)."""
+    sight = Sight()
+    gaps: list[
+        tuple[Level, dict[str, bytes]]
+    ] = []  # shared tiers that answered "not here", with the leases they gave
+    wanted: Sequence[str] = keys
+    for level in stack.uppers:
+        if not wanted:
+            return sight
+        if level.broken and not (yield from repair(stack, level)):
+            continue
+        asked = level.trusted(stack.space, wanted)  # dirty keys bypass it
+        if not asked:
+            continue
+        began = stack.clock.time()
+        [answer] = yield from ask(stack, [Fetch(level, stack.space, asked)])
+        if isinstance(answer, TieredError):
+            continue  # not a miss: a tier that failed is not filled either
+        copies, missed = _sift_copies(stack, level, zip(asked, answer, strict=True))
+        if copies:
+            yield from _keep(stack, gaps, copies, began)
+            for key, entry in copies.items():
+                if entry.kind == VALUE:
+                    sight.live[key] = entry
+                else:
+                    sight.state[key] = entry.stamp
+            wanted = [key for key in wanted if key not in copies]
+        if missed:
+            gaps.append((level, missed))
+    if wanted:
+        began = stack.clock.time()
+        [answer] = yield from ask(stack, [Fetch(stack.authority, stack.space, wanted)])
+        if isinstance(answer, TieredError):
+            raise answer
+        found = _sift_authority(stack, sight, zip(wanted, answer, strict=True))
+        yield from _keep(stack, gaps, found, began)
+    return sight
+
+
+def _keep(
+    stack: Stack, gaps: list[tuple[Level, dict[str, bytes]]], entries: dict[str, Entry], began: float
+) -> Plan[None]:
+    """Copies into memory and into every tier above that missed; a refusal means that something newer is there."""
+    stack.remember(entries, began)
+    stack.front_count.fills += len(entries)
+    fills = []
+    for level, missed in gaps:
+        items = [
+            (key, stack.aged(entry, began, level.ttl), missed[key])
+            for key, entry in entries.items()
+            if key in missed
+        ]
+        if items:
+            fills.append(Fill(level, stack.space, items))
+            level.count.fills += len(items)
+    yield from ask(stack, fills)
+
+
+def _observe(stack: Stack, answers: Iterable[tuple[str, Found]]) -> list[tuple[str, Found]]:
+    """Advance the clock past every stamp read; entries from too far in the future become errors (R1)."""
+    pairs = list(answers)
+    stamps = [found.stamp for _, found in pairs if type(found) is Entry]
+    try:
+        if stamps:
+            stack.clock.observe(max(stamps))
+        return pairs
+    except CorruptEntry:
+        return [(key, _believed(stack, found)) for key, found in pairs]
+
+
+def _believed(stack: Stack, found: Found) -> Found:
+    if isinstance(found, Entry):
+        try:
+            stack.clock.observe(found.stamp)
+        except CorruptEntry as error:
+            return error
+    return found
+
+
+def _sift_copies(
+    stack: Stack, level: Level, answers: Iterable[tuple[str, Found]]
+) -> tuple[dict[str, Entry], dict[str, bytes]]:
+    """What a shared tier knows (values, and `deleted`), and what it missed, with the leases it gave."""
+    now, monotonic = stack.now_ms(), stack.clock.monotonic()
+    floor = level.floor if monotonic < level.floor_until else b""
+    copies: dict[str, Entry] = {}
+    missed: dict[str, bytes] = {}
+    for key, found in _observe(stack, answers):
+        if isinstance(found, Entry) and found.kind != INVALID and found.stamp > floor:
+            if found.expires is None or found.expires > now:
+                copies[key] = found
+                continue
+            level.count.expired += 1
+        if isinstance(found, TieredError):
+            level.count.corrupt += 1
+            log.warning("tier %s: a copy was not served: %s", level.name, found)
+        missed[key] = found.value if isinstance(found, Entry) and found.kind == INVALID else b""
+    level.count.hits += len(copies)
+    level.count.misses += len(missed)
+    return copies, missed
+
+
+def _sift_authority(stack: Stack, sight: Sight, answers: Iterable[tuple[str, Found]]) -> dict[str, Entry]:
+    """Fill in `sight`; what may be copied above: live values, and `deleted`."""
+    level, now = stack.authority, stack.now_ms()
+    live, absent = len(sight.live), len(sight.state)
+    kept: dict[str, Entry] = {}
+    for key, found in _observe(stack, answers):
+        if isinstance(found, Entry):
+            if found.live(now):
+                sight.live[key] = kept[key] = found
+                continue
+            sight.state[key] = found.stamp
+            if found.kind == DELETED:
+                kept[key] = found._replace(expires=None)
+            elif found.kind == VALUE:
+                level.count.expired += 1
+        elif isinstance(found, TieredError):
+            level.count.corrupt += 1
+            log.warning("tier %s: %s: %r", level.name, found, key)
+            sight.errors[key] = found.at(level.name)
+        else:
+            sight.state[key] = None
+    level.count.hits += len(sight.live) - live
+    level.count.misses += len(sight.state) - absent
+    return kept

@@ -1,0 +1,80 @@
+"""Listing keys, and the upkeep of tiers: purge, repair, look."""
+
+from __future__ import annotations
+
+from ..effects import Fetch, Found, Ping, Plan, Purge, Scan
+from ..entry import DELETED, INVALID
+from ..errors import TieredError
+from .level import Level
+from .stack import Stack, ask, log, repair
+
+PAGE = 1_000
+"""Keys a page."""
+
+
+def page(stack: Stack, prefix: str, after: str | None) -> Plan[list[str]]:
+    """Up to PAGE live keys after `after`; fewer means that there are no more. The authority alone knows all keys."""
+    scan = Scan(stack.authority, stack.space, prefix, after, PAGE, stack.now_ms())
+    [answer] = yield from ask(stack, [scan])
+    if isinstance(answer, TieredError):
+        raise answer
+    keys: list[str] = answer
+    return keys
+
+
+def purge(stack: Stack, level: Level, limit: int) -> Plan[int]:
+    """One bounded step of a purge of one tier (R28) -> rows changed."""
+    into = DELETED if level is stack.authority else INVALID
+    step = Purge(level, stack.space, stack.now_ms(), int(stack.tombstone_ttl * 1000), limit, into)
+    [answer] = yield from ask(stack, [step])
+    if isinstance(answer, TieredError):
+        raise answer
+    rows: int = answer
+    return rows
+
+
+def purge_all(stack: Stack) -> Plan[int]:
+    """Purge every tier until nothing is due -> rows changed."""
+    total = 0
+    for level in (*stack.uppers, stack.authority):
+        while rows := (yield from purge(stack, level, PAGE)):
+            total += rows
+    return total
+
+
+def upkeep(stack: Stack, written: int) -> Plan[None]:
+    """After a write: purge twice as much as was written since the last time, at most once a second."""
+    limit = stack.pace.limit(written, stack.clock.monotonic())
+    if limit:
+        for level in (*stack.uppers, stack.authority):
+            try:
+                yield from purge(stack, level, limit)
+            except TieredError as error:  # the write itself is done; `ask` has counted the failure
+                log.warning("tier %s: expired rows were not purged: %s", level.name, error)
+
+
+def flush(stack: Stack) -> Plan[None]:
+    """Repair every tier as far as it can be reached (R16)."""
+    for level in stack.uppers:
+        while level.broken:
+            if not (yield from repair(stack, level)):
+                break
+
+
+def ping(level: Level) -> Plan[TieredError | None]:
+    """What is wrong with a tier, asked even while it is being skipped."""
+    try:
+        yield Ping(level)
+    except TieredError as error:
+        return error.at(level.name)
+    level.worked()
+    return None
+
+
+def probe(level: Level, space: str, key: str) -> Plan[Found]:
+    """What a tier holds for a key; it changes nothing, counters included."""
+    try:
+        [found] = yield Fetch(level, space, [key])
+    except TieredError as error:
+        return error
+    return found  # type: ignore[no-any-return]

@@ -1,0 +1,126 @@
+"""A write: the authority first, then what lies above it (R17).
+
+    mark the key dirty above  ->  authority (stamped)  ->  shared tiers in parallel  ->  memory  ->  acknowledged
+
+A delete is a write of `deleted` (PROTOCOL section 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from ..effects import Plan, Put, Sleep
+from ..entry import Entry
+from ..errors import BackendUnavailable, BatchError, Indeterminate, TieredError
+from .level import Skipped
+from .stack import Stack, Writing, ask, publish
+
+TRIES = 8
+"""How often a write goes above the stamps that refuse it (R2)."""
+
+State = tuple[int, bytes]
+"""Kind and value."""
+
+
+def write(stack: Stack, states: Mapping[str, State], expires: int | None) -> Plan[None]:
+    """Store a state for each key, all to expire at `expires` (ms since the epoch, None: never).
+
+    Raises BackendUnavailable (nothing written), Indeterminate (one key, unknown), BatchError (in part or unknown).
+    """
+    with Writing(stack, states) as writing:
+        stack.flights.detach(stack.space, states)
+        began = stack.clock.time()
+        entries = yield from _settle(stack, writing, states, expires)
+        yield from publish(stack, entries, began)
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What is known of the keys of one batch in the authority."""
+
+    written: dict[str, Entry] = field(default_factory=dict)
+    unknown: set[str] = field(default_factory=set)
+
+
+def _settle(
+    stack: Stack, writing: Writing, states: Mapping[str, State], expires: int | None
+) -> Plan[dict[str, Entry]]:
+    """Write to the authority, above every stamp that refuses a key, a bounded number of times (R2)."""
+    progress, pending = _Progress(), states
+    for _ in range(TRIES):
+        stamp = writing.stamp(pending)
+        batch = {key: Entry(kind, stamp, expires, value) for key, (kind, value) in pending.items()}
+        try:
+            refused = yield from deliver(stack, batch, progress)
+            for newer in refused.values():
+                stack.clock.observe(newer)
+        except TieredError as error:
+            raise _failure(states, progress, error) from error
+        if not refused:
+            return progress.written
+        pending = {key: states[key] for key in refused}
+    busy = BackendUnavailable(
+        f"other writers were ahead {TRIES} times in a row: try again", tier=stack.authority.name
+    )
+    raise _failure(states, progress, busy)
+
+
+def deliver(stack: Stack, batch: Mapping[str, Entry], progress: _Progress) -> Plan[Mapping[str, bytes]]:
+    """Put entries into the authority with these very stamps, trying again while that is safe -> refusals.
+
+    Trying again is safe because an entry that already arrived is "equal", not written twice. After a try whose
+    end is unknown a refused key must not be stamped again: the first try may have been read by others (R2).
+    """
+    failures, start = 0, stack.clock.monotonic()
+    authority = stack.authority
+    while True:
+        [answer] = yield from ask(stack, [Put(authority, stack.space, list(batch.items()))])
+        if not isinstance(answer, TieredError):
+            refused: Mapping[str, bytes] = answer
+            progress.written.update((key, entry) for key, entry in batch.items() if key not in refused)
+            progress.unknown.difference_update(progress.written)
+            if progress.unknown.isdisjoint(refused):
+                return refused
+            raise Indeterminate(
+                "a write without an answer met a newer one: whether it was ever visible is unknown"
+            )
+        _learn(batch, progress, answer)
+        failures += 1
+        pause = stack.retry.pause(failures)
+        out_of_time = stack.clock.monotonic() - start >= authority.timeout
+        if isinstance(answer, Skipped) or not _passing(answer) or pause is None or out_of_time:
+            raise answer
+        yield Sleep(pause)
+
+
+def _passing(error: TieredError) -> bool:
+    return isinstance(error, BackendUnavailable | Indeterminate | BatchError)
+
+
+def _learn(batch: Mapping[str, Entry], progress: _Progress, error: TieredError) -> None:
+    """Note what a failed try says of each key."""
+    if isinstance(error, BatchError):
+        progress.written.update((key, batch[key]) for key in error.written)
+        progress.unknown.update(key for key in error.unknown if key not in progress.written)
+    elif isinstance(error, Indeterminate):
+        progress.unknown.update(key for key in batch if key not in progress.written)
+
+
+def _failure(keys: Iterable[str], progress: _Progress, error: TieredError) -> TieredError:
+    """The error for the caller: what was written, what was not, what is unknown."""
+    names = list(keys)
+    if not progress.written and not progress.unknown:
+        return error
+    if len(names) == 1:
+        return Indeterminate(
+            f"whether {names[0]!r:.80} was written is unknown: {error.message}", tier=error.tier
+        )
+    untouched = [key for key in names if key not in progress.written and key not in progress.unknown]
+    return BatchError(
+        f"{len(progress.written)} keys written, {len(untouched)} not, {len(progress.unknown)} unknown: {error.message}",
+        written=progress.written,
+        not_written=untouched,
+        unknown=progress.unknown,
+        tier=error.tier,
+    )

@@ -1,0 +1,8 @@
+"""Policies: frozen values with pure functions, one file each."""
+
+from .compression import Zstd
+from .retry import Retry
+from .ttl import TTL
+from .write import WriteThrough
+
+__all__ = ["TTL", "Retry", "WriteThrough", "Zstd"]

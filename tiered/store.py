@@ -1,0 +1,387 @@
+"""`TieredStore`: a stack of tiers that is itself a plain `BaseStore`."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from .assembly import Assembly, assemble
+from .base import BaseStore, Handle
+from .checks import check_key, check_keys, check_pairs, check_value
+from .clock import SYSTEM, Clock
+from .effects import Backend, Plan
+from .engine.sync import SyncEngine
+from .entry import VALUE
+from .errors import ConfigurationError, StoreClosed
+from .plans import scan
+from .plans.delete import delete
+from .plans.flight import Caller
+from .plans.load import load
+from .plans.read import read
+from .plans.write import State, write
+from .policies.ttl import Seconds, seconds
+from .policies.write import WriteThrough
+from .stats import Health, Holding, Stats
+from .tier import UNSET, Tier, Unset
+
+if TYPE_CHECKING:
+    from .engine.aio import AsyncEngine
+
+Loader = Callable[[str], bytes | None]
+AsyncLoader = Callable[[str], Awaitable[bytes | None]]
+
+
+class TieredStore(Handle, BaseStore[str, bytes]):
+    """Memory in front of slower stores, the last of which is the authority, as one `BaseStore[str, bytes]`.
+
+    `tiers` go from the fastest to the authority; a bare store stands for `Tier(store)`. `namespace` keeps stacks
+    that share a server apart. `default_ttl` (seconds, timedelta, None for never) applies to writes that say none;
+    `tombstone_ttl` is how long a deletion is remembered. Nothing is connected before the first use; `with` and
+    `async with` connect at once. Safe for threads, tasks, several event loops, and forked children.
+
+    Errors of all operations: InvalidKey and InvalidValue before anything is written; BackendUnavailable where the
+    authority did not answer; for writes also Indeterminate and BatchError; for reads CorruptEntry and
+    UnknownVersion; StoreClosed after `close()`.
+    """
+
+    def __init__(
+        self,
+        tiers: Iterable[Tier | Backend],
+        *,
+        namespace: str | None = None,
+        write: WriteThrough | None = None,
+        default_ttl: Seconds | None = None,
+        tombstone_ttl: Seconds = 86_400,
+        clock: Clock | None = None,
+    ) -> None:
+        if write is not None and not isinstance(write, WriteThrough):
+            raise ConfigurationError(f"write={write!r}: give WriteThrough()")
+        if clock is not None and not isinstance(clock, Clock):
+            raise ConfigurationError(f"clock={clock!r}: give a tiered.clock.Clock")
+        self._default_ttl = None if default_ttl is None else seconds(default_ttl, "default_ttl")
+        self._clock = clock or SYSTEM
+        self._made: Assembly = assemble(
+            tiers, namespace, seconds(tombstone_ttl, "tombstone_ttl"), self._clock
+        )
+        self._stack = self._made.stack
+        self._hit, self._hits = self._made.hit, self._made.hits
+        self._engine = SyncEngine(self._clock)
+        self._async: AsyncEngine | None = None
+        self._closed = False
+        _stores.add(self)
+
+    def __repr__(self) -> str:
+        return f"TieredStore({' > '.join(self._made.names)}, namespace={self._stack.space!r})"
+
+    # -- one key -------------------------------------------------------------------------------------------------
+
+    def get(self, key: str) -> bytes | None:
+        """The value of `key`, or None."""
+        value = self._hit(key)
+        if value is not None:
+            return value
+        return self._engine.run(self._get(key))
+
+    async def aget(self, key: str) -> bytes | None:
+        value = self._hit(key)
+        if value is not None:
+            return value
+        return await self._aio().run(self._get(key))
+
+    def set(self, key: str, value: bytes, *, ttl: Seconds | Unset | None = UNSET) -> None:
+        """Store a value; `ttl` in seconds or as timedelta, None for never, left out for the `default_ttl`."""
+        self._engine.run(self._set(key, value, ttl))
+
+    async def aset(self, key: str, value: bytes, *, ttl: Seconds | Unset | None = UNSET) -> None:
+        await self._aio().run(self._set(key, value, ttl))
+
+    def delete(self, key: str) -> None:
+        """Delete `key`; an absent one is no error."""
+        self._engine.run(self._mdelete([key]))
+
+    async def adelete(self, key: str) -> None:
+        await self._aio().run(self._mdelete([key]))
+
+    def get_or_load(self, key: str, load: Loader, *, ttl: Seconds | Unset | None = UNSET) -> bytes | None:
+        """The value of `key`, or what `load(key)` returns, which is stored too unless it is None.
+
+        Of all callers at once, threads and tasks alike, one loads. Its exception reaches all of them. A value is
+        stored only if nobody wrote the key meanwhile; if somebody did, theirs is returned.
+        """
+        value = self._hit(key)
+        if value is not None:
+            return value
+        return self._engine.run(self._load(key, load, ttl, self._engine.caller()))
+
+    async def aget_or_load(
+        self, key: str, load: AsyncLoader | Loader, *, ttl: Seconds | Unset | None = UNSET
+    ) -> bytes | None:
+        """As `get_or_load`, with a coroutine function as loader."""
+        value = self._hit(key)
+        if value is not None:
+            return value
+        engine = self._aio()
+        return await engine.run(self._load(key, load, ttl, engine.caller()))
+
+    # -- many keys -----------------------------------------------------------------------------------------------
+
+    def mget(self, keys: Iterable[str]) -> list[bytes | None]:
+        """The values of `keys` in their order, repeats included; None where there is none."""
+        names = keys if type(keys) is list else _listed(keys)
+        values = self._hits(names)
+        if all(values) or None not in values:
+            return values
+        return self._engine.run(self._mget(names, values))
+
+    async def amget(self, keys: Iterable[str]) -> list[bytes | None]:
+        names = keys if type(keys) is list else _listed(keys)
+        values = self._hits(names)
+        if all(values) or None not in values:
+            return values
+        return await self._aio().run(self._mget(names, values))
+
+    def mset(
+        self,
+        key_value_pairs: Iterable[tuple[str, bytes]] | Mapping[str, bytes],
+        *,
+        ttl: Seconds | Unset | None = UNSET,
+    ) -> None:
+        """Store every pair; of repeated keys the last wins. `ttl` as for `set`."""
+        self._engine.run(self._mset(key_value_pairs, ttl))
+
+    async def amset(
+        self,
+        key_value_pairs: Iterable[tuple[str, bytes]] | Mapping[str, bytes],
+        *,
+        ttl: Seconds | Unset | None = UNSET,
+    ) -> None:
+        await self._aio().run(self._mset(key_value_pairs, ttl))
+
+    def mdelete(self, keys: Iterable[str]) -> None:
+        """Delete `keys`."""
+        self._engine.run(self._mdelete(keys))
+
+    async def amdelete(self, keys: Iterable[str]) -> None:
+        await self._aio().run(self._mdelete(keys))
+
+    def yield_keys(self, *, prefix: str | None = None) -> Iterator[str]:
+        """The live keys that begin with exactly `prefix`, each once, a page in memory at a time."""
+        after: str | None = None
+        while True:
+            keys = self._engine.run(self._page(prefix, after))
+            yield from keys
+            if len(keys) < scan.PAGE:
+                return
+            after = keys[-1]
+
+    async def ayield_keys(self, *, prefix: str | None = None) -> AsyncIterator[str]:
+        after: str | None = None
+        while True:
+            keys = await self._aio().run(self._page(prefix, after))
+            for key in keys:
+                yield key
+            if len(keys) < scan.PAGE:
+                return
+            after = keys[-1]
+
+    # -- the stack itself ----------------------------------------------------------------------------------------
+
+    def stats(self) -> Stats:
+        """Counters by tier. No I/O."""
+        return self._made.stats()
+
+    def inspect(self, key: str) -> dict[str, Holding]:
+        """What each tier holds for `key`, and why; changes nothing."""
+        return self._engine.run(self._inspect(key))
+
+    async def ainspect(self, key: str) -> dict[str, Holding]:
+        return await self._aio().run(self._inspect(key))
+
+    def ping(self) -> dict[str, Health]:
+        """The health of each tier; never raises."""
+        return self._engine.run(self._made.ping())
+
+    async def aping(self) -> dict[str, Health]:
+        return await self._aio().run(self._made.ping())
+
+    def flush(self) -> None:
+        """Repair what unreachable tiers missed, as far as they are back."""
+        self._engine.run(self._flush())
+
+    async def aflush(self) -> None:
+        await self._aio().run(self._flush())
+
+    def purge_expired(self) -> int:
+        """Remove expired entries, and deletions past `tombstone_ttl`, from every tier -> entries touched."""
+        return self._engine.run(self._purge())
+
+    async def apurge_expired(self) -> int:
+        return await self._aio().run(self._purge())
+
+    def close(self) -> None:
+        """Repair what can be repaired and let go of every connection. Twice is fine."""
+        if self._shut():
+            self._engine.run(scan.flush(self._stack))
+            for backend in self._made.backends():
+                backend.close()
+
+    async def aclose(self) -> None:
+        if self._shut():
+            await self._aio().run(scan.flush(self._stack))
+            for backend in self._made.backends():
+                await backend.aclose()
+
+    def __enter__(self) -> Self:
+        self._engine.run(self._connect())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        await self._aio().run(self._connect())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    # -- each operation once -------------------------------------------------------------------------------------
+
+    def _get(self, key: str) -> Plan[bytes | None]:
+        self._usable()
+        check_key(key, self._made.max_key)
+        self._stack.front_count.misses += 1
+        return (yield from read(self._stack, [key])).get(key)
+
+    def _mget(self, names: list[str], values: list[bytes | None]) -> Plan[list[bytes | None]]:
+        """Fill in the values that memory did not have."""
+        self._usable()
+        missing = check_keys(
+            [key for key, value in zip(names, values, strict=True) if value is None], self._made.max_key
+        )
+        distinct = list(dict.fromkeys(missing))
+        self._stack.front_count.misses += len(distinct)
+        found = yield from read(self._stack, distinct)
+        return [found.get(key) if value is None else value for key, value in zip(names, values, strict=True)]
+
+    def _set(self, key: str, value: bytes, ttl: Seconds | Unset | None) -> Plan[None]:
+        self._usable()
+        check_key(key, self._made.max_key)
+        check_value(value, self._made.max_value)
+        yield from self._write({key: (VALUE, value)}, self._expiry(ttl))
+
+    def _mset(
+        self, pairs: Iterable[tuple[str, bytes]] | Mapping[str, bytes], ttl: Seconds | Unset | None
+    ) -> Plan[None]:
+        self._usable()
+        checked = check_pairs(pairs, self._made.max_key, self._made.max_value)
+        yield from self._write({key: (VALUE, value) for key, value in checked.items()}, self._expiry(ttl))
+
+    def _mdelete(self, keys: Iterable[str]) -> Plan[None]:
+        self._usable()
+        names = dict.fromkeys(check_keys(keys, self._made.max_key))
+        if names:
+            yield from delete(self._stack, names)
+            yield from scan.upkeep(self._stack, len(names))
+
+    def _write(self, states: Mapping[str, State], expires: int | None) -> Plan[None]:
+        if states:
+            yield from write(self._stack, states, expires)
+            yield from scan.upkeep(self._stack, len(states))
+
+    def _load(self, key: str, loader: Any, ttl: Seconds | Unset | None, caller: Caller) -> Plan[bytes | None]:
+        self._usable()
+        check_key(key, self._made.max_key)
+        if not callable(loader):
+            raise TypeError(f"load must be callable as load(key), not {type(loader).__name__}")
+        self._expiry(ttl)
+        self._stack.front_count.misses += 1
+        return (yield from load(self._stack, key, loader, lambda: self._expiry(ttl), self._loaded, caller))
+
+    def _loaded(self, value: Any) -> bytes | None:
+        return None if value is None else check_value(value, self._made.max_value)
+
+    def _page(self, prefix: str | None, after: str | None) -> Plan[list[str]]:
+        self._usable()
+        if prefix:
+            check_key(prefix)
+        elif prefix is not None and not isinstance(prefix, str):
+            raise TypeError(f"prefix must be a str, not {type(prefix).__name__}")
+        return (yield from scan.page(self._stack, prefix or "", after))
+
+    def _inspect(self, key: str) -> Plan[dict[str, Holding]]:
+        self._usable()
+        check_key(key, self._made.max_key)
+        return (yield from self._made.inspect(key))
+
+    def _flush(self) -> Plan[None]:
+        self._usable()
+        yield from scan.flush(self._stack)
+
+    def _purge(self) -> Plan[int]:
+        self._usable()
+        return self._made.purge_front() + (yield from scan.purge_all(self._stack))
+
+    def _connect(self) -> Plan[None]:
+        self._usable()
+        error = yield from scan.ping(self._stack.authority)
+        if error is not None:
+            raise error
+
+    def _expiry(self, ttl: Seconds | Unset | None) -> int | None:
+        if isinstance(ttl, Unset):
+            ttl = self._default_ttl
+        return None if ttl is None else int((self._clock.time() + seconds(ttl)) * 1000)
+
+    def _usable(self) -> None:
+        if self._closed:
+            _refuse(None)
+
+    def _shut(self) -> bool:
+        """Refuse everything from here on, memory hits included; False if that was so already."""
+        if self._closed:
+            return False
+        self._closed = True
+        self._hit = self._hits = _refuse
+        return True
+
+    def _aio(self) -> AsyncEngine:
+        if self._async is None:
+            from .engine.aio import AsyncEngine  # with the first coroutine only: asyncio takes 100 ms
+
+            self._async = AsyncEngine(self._clock)
+        return self._async
+
+    def _forked(self) -> None:
+        self._stack.flights.forked()
+        for level in (*self._stack.uppers, self._stack.authority):
+            level.forked()
+
+
+def _refuse(_: Any) -> Any:
+    raise StoreClosed("this store was closed: open another")
+
+
+def _listed(keys: Any) -> list[str]:
+    if isinstance(keys, str | bytes | bytearray) or not isinstance(keys, Iterable):
+        return check_keys(keys)
+    return list(keys)
+
+
+_stores: weakref.WeakSet[TieredStore] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for store in _stores:
+        store._forked()  # noqa: SLF001
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
