@@ -140,7 +140,7 @@ LISTING = """
 import json, resource, sys, time
 from tiered import SQL
 store = SQL(sys.argv[1], namespace="bench")
-store.ping()
+store.run(store.ping(), 5.0)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 began = time.perf_counter()
 keys = store.yield_keys()
@@ -156,7 +156,7 @@ print(json.dumps([first * 1e3, grown, total, count]))
 def listing(folder: str) -> Iterator[Row]:
     path = f"{folder}/many.db"
     with_schema = SQL(f"sqlite:///{path}")
-    with_schema.ping()
+    with_schema.run(with_schema.ping(), 5.0)
     with_schema.close()
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA synchronous = OFF")

@@ -6,15 +6,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from .backend import Backend, Found
 from .backends.base import BaseBackend
 from .backends.memory import Memory, Space
 from .checks import MAX_KEY
 from .clock import Clock, micros
-from .effects import Backend, Found, Plan
+from .effects import Plan
 from .entry import DELETED, INVALID
 from .errors import ConfigurationError, CorruptEntry, TieredError, UnknownVersion
+from .level import Counters, Level
 from .plans import scan
-from .plans.level import Counters, Level
 from .plans.stack import NoFront, Stack
 from .policies.ttl import TTL
 from .stats import Health, Holding, Stats, TierStats
@@ -89,9 +90,7 @@ class Assembly:
         return [level.backend for level in self.levels]
 
 
-def assemble(
-    tiers: Iterable[Tier | Backend], namespace: str | None, tombstone_ttl: float, clock: Clock
-) -> Assembly:
+def assemble(tiers: Iterable[Tier | Backend], namespace: str | None, tombstone_ttl: float, clock: Clock) -> Assembly:
     """The stack of `tiers`, fastest first. Raises ConfigurationError; does no I/O."""
     if isinstance(tiers, Tier | BaseBackend):
         raise ConfigurationError("tiers is a list of stores, fastest first")
@@ -104,8 +103,8 @@ def assemble(
     first, last = placed[0].store, len(placed) - 1
     memory = first if isinstance(first, Memory) else None
     front_ttl = _age(placed[0])
-    sliding = front_ttl.ttl if front_ttl is not None and front_ttl.sliding else None
-    front = memory.space(space, clock.time, sliding) if memory is not None else None
+    idle = front_ttl.idle() if front_ttl is not None else None
+    front = memory.space(space, clock.time, idle) if memory is not None else None
     fronted = memory is not None and last > 0
     levels = [
         Level(
@@ -140,14 +139,10 @@ def _check_places(placed: list[Tier]) -> None:
     for at, tier in enumerate(placed):
         what = f"tier {at + 1} ({type(tier.store).__name__})"
         if not isinstance(tier.store, BaseBackend | Memory):
-            raise ConfigurationError(
-                f"{what} is not a store that can be a tier: use Memory, SQL, .. or a URL"
-            )
+            raise ConfigurationError(f"{what} is not a store that can be a tier: use Memory, SQL, .. or a URL")
         if isinstance(tier.store, Memory):
             if at > 0:
-                raise ConfigurationError(
-                    f"{what}: memory belongs first; below another tier it would never be faster"
-                )
+                raise ConfigurationError(f"{what}: memory belongs first; below another tier it would never be faster")
             if tier.compression is not None:
                 raise ConfigurationError(
                     f"{what}: memory keeps values as they are; compression= belongs to a lower tier"
@@ -247,9 +242,7 @@ def _holding(found: Found, now: float, *, dirty: bool) -> Holding:
     expires = None if found.expires is None else found.expires / 1000
     why = f"written {now - written:.1f} s ago"
     if expires is not None:
-        why += (
-            f", expires in {expires - now:.1f} s" if expires > now else f", expired {now - expires:.1f} s ago"
-        )
+        why += f", expires in {expires - now:.1f} s" if expires > now else f", expired {now - expires:.1f} s ago"
     if dirty:
         why += "; not trusted until repaired: a write did not reach this tier"
     if found.kind == DELETED:

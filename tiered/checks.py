@@ -22,9 +22,7 @@ def check_key(key: Any, max_key: int = MAX_KEY) -> str:
     except UnicodeEncodeError as error:
         raise InvalidKey(f"a key must not hold lone surrogates: {key!r:.80}") from error
     if size > max_key:
-        raise InvalidKey(
-            f"a key of {size} bytes is longer than the {max_key} this stack can store: {key!r:.40}.."
-        )
+        raise InvalidKey(f"a key of {size} bytes is longer than the {max_key} this stack can store: {key!r:.40}..")
     return key
 
 
@@ -51,9 +49,7 @@ def check_value(value: Any, max_value: int) -> bytes:
         hint = "delete the key instead" if value is None else "encode it first"
         raise InvalidValue(f"a value must be bytes, not {type(value).__name__}: {hint}")
     if len(value) > max_value:
-        raise InvalidValue(
-            f"a value of {len(value)} bytes is larger than the {max_value} this stack can store"
-        )
+        raise InvalidValue(f"a value of {len(value)} bytes is larger than the {max_value} this stack can store")
     return value
 
 

@@ -17,7 +17,6 @@ LIMIT = 512 * 2**20
 """The most bytes that a stored frame may unpack to."""
 
 
-
 class _Contexts(threading.local):
     def __init__(self) -> None:
         self.compressors: dict[int, ZstdCompressor] = {}

@@ -23,8 +23,8 @@ from collections.abc import Iterable
 from typing import Any
 from zlib import crc32
 
+from .backend import Found
 from .codecs import RAW, ZSTD, decompress
-from .effects import Found
 from .entry import INVALID, Entry, Packing
 from .errors import CorruptEntry, ForeignValue, TieredError, UnknownVersion
 
@@ -62,9 +62,7 @@ def decode(key: bytes, raw: bytes) -> Entry:
     """
     if crc32(raw, crc32(key)) == RESIDUE and len(raw) >= OVERHEAD:
         magic, version, stamp, flags, codec, expires, more, size = _unpack(raw)
-        if (magic, version, flags & 0xF7, codec, more) == (MAGIC, VERSION, 0, RAW, 0) and len(
-            raw
-        ) == OVERHEAD + size:
+        if (magic, version, flags & 0xF7, codec, more) == (MAGIC, VERSION, 0, RAW, 0) and len(raw) == OVERHEAD + size:
             return _entry(Entry, (0, stamp, expires if flags else None, raw[HEADER:-4], None))
         if magic == MAGIC:
             return _decode_rare(raw)

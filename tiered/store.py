@@ -9,16 +9,17 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from .assembly import Assembly, assemble
+from .backend import Backend
 from .base import BaseStore, Handle
 from .checks import check_key, check_keys, check_pairs, check_value
 from .clock import SYSTEM, Clock
-from .effects import Backend, Plan
+from .effects import Plan
 from .engine.sync import SyncEngine
 from .entry import VALUE
 from .errors import ConfigurationError, StoreClosed
+from .flight import Caller
 from .plans import scan
 from .plans.delete import delete
-from .plans.flight import Caller
 from .plans.load import load
 from .plans.read import read
 from .plans.write import State, write
@@ -63,9 +64,7 @@ class TieredStore(Handle, BaseStore[str, bytes]):
             raise ConfigurationError(f"clock={clock!r}: give a tiered.clock.Clock")
         self._default_ttl = None if default_ttl is None else seconds(default_ttl, "default_ttl")
         self._clock = clock or SYSTEM
-        self._made: Assembly = assemble(
-            tiers, namespace, seconds(tombstone_ttl, "tombstone_ttl"), self._clock
-        )
+        self._made: Assembly = assemble(tiers, namespace, seconds(tombstone_ttl, "tombstone_ttl"), self._clock)
         self._stack = self._made.stack
         self._hit, self._hits = self._made.hit, self._made.hits
         self._engine = SyncEngine(self._clock)
@@ -258,7 +257,8 @@ class TieredStore(Handle, BaseStore[str, bytes]):
         self._usable()
         check_key(key, self._made.max_key)
         self._stack.front_count.misses += 1
-        return (yield from read(self._stack, [key])).get(key)
+        entry = (yield from read(self._stack, [key])).get(key)
+        return None if entry is None else entry.value
 
     def _mget(self, names: list[str], values: list[bytes | None]) -> Plan[list[bytes | None]]:
         """Fill in the values that memory did not have."""
@@ -269,7 +269,12 @@ class TieredStore(Handle, BaseStore[str, bytes]):
         distinct = list(dict.fromkeys(missing))
         self._stack.front_count.misses += len(distinct)
         found = yield from read(self._stack, distinct)
-        return [found.get(key) if value is None else value for key, value in zip(names, values, strict=True)]
+        if len(distinct) == len(names):
+            return [entry.value if (entry := found.get(key)) is not None else None for key in names]
+        return [
+            entry.value if value is None and (entry := found.get(key)) is not None else value
+            for key, value in zip(names, values, strict=True)
+        ]
 
     def _set(self, key: str, value: bytes, ttl: Seconds | Unset | None) -> Plan[None]:
         self._usable()

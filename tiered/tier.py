@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from .effects import Backend
+from .backend import Backend
 from .errors import ConfigurationError
 from .policies.compression import Zstd
 from .policies.ttl import TTL, Seconds, seconds

@@ -100,9 +100,7 @@ def open(  # noqa: A001
 
 def _tier(url: str) -> tuple[Tier, str | None]:
     if not isinstance(url, str):
-        raise ConfigurationError(
-            f"a URL is a str, not {type(url).__name__}; for stores use TieredStore([..])"
-        )
+        raise ConfigurationError(f"a URL is a str, not {type(url).__name__}; for stores use TieredStore([..])")
     address, _, query = url.partition("?")
     name, separator, rest = address.partition("://")
     scheme = SCHEMES.get(name.partition("+")[0].lower()) if separator else None

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from tiered.backend import Capabilities, Found, Op
 from tiered.backends.base import BaseBackend
-from tiered.effects import Capabilities, Found, Op, adrive, drive
+from tiered.effects import adrive, drive
 from tiered.entry import DELETED, INVALID, VALUE, Entry, Packing, beats
 from tiered.errors import BackendUnavailable, Indeterminate
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from tiered.effects import Join, Load, Parallel, Sleep
 from tiered.errors import BackendUnavailable, Indeterminate, TieredError
-from tiered.plans.flight import LOADING, LEAD, Caller, Outcome, Waiter
+from tiered.flight import LEAD, LOADING, Caller, Outcome, Waiter
 from tiered.store import TieredStore
 from tiered.testing import FakeClock
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from ..effects import Op
+from ..backend import Op
 
 Row: TypeAlias = tuple[Any, ...]
 

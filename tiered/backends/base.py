@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
+from ..backend import Capabilities, Found, Op
 from ..base import BaseStore, Handle
 from ..checks import check_keys, check_pairs
-from ..clock import SYSTEM
-from ..effects import Capabilities, Found, Op
+from ..clock import SYSTEM, ZERO
 from ..entry import DELETED, VALUE, Entry, Packing
 from ..errors import BackendUnavailable, TieredError
 
@@ -108,14 +108,13 @@ class BaseBackend(Handle, BaseStore[str, bytes]):
         if not names:
             return []
         now = int(SYSTEM.time() * 1000)
-        values: list[bytes | None] = []
-        for found in (yield from self.fetch(self.namespace or "", names)):
+        answers = yield from self.fetch(self.namespace or "", names)
+        for found in answers:
             if isinstance(found, TieredError):
                 raise found.at(self.scheme)
-            values.append(found.value if found is not None and found.live(now) else None)
-            if found is not None:
-                SYSTEM.observe(found.stamp)
-        return values
+        entries = cast("list[Entry | None]", answers)
+        SYSTEM.observe(max((entry.stamp for entry in entries if entry is not None), default=ZERO))
+        return [entry.value if entry is not None and entry.live(now) else None for entry in entries]
 
     def _valued(self, pairs: Any) -> dict[str, tuple[int, bytes]]:
         checked = check_pairs(pairs, self.capabilities.max_key, self.capabilities.max_value)

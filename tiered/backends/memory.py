@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequenc
 from math import inf
 from typing import Any, Literal, NoReturn, ParamSpec, TypeVar
 
+from ..backend import Capabilities, Found, Op
 from ..clock import Clock, micros
-from ..effects import Capabilities, Found, Op, drive
+from ..effects import drive
 from ..entry import INVALID, VALUE, Entry, Packing, beats
 from ..errors import ConfigurationError
 from ..policies.eviction import BLOCK, Adaptive, Lru

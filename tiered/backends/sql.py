@@ -10,8 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+from ..backend import Capabilities, Found, Op
 from ..clock import micros
-from ..effects import Capabilities, Found, Op, adrive, drive
+from ..effects import adrive, drive
 from ..entry import INVALID, VALUE, Entry, Packing
 from ..errors import BatchError, ConfigurationError, CorruptEntry, Indeterminate, TieredError
 from ..record import decode_rows, encode

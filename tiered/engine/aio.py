@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from ..clock import Clock
 from ..effects import Join, Load, Parallel, Plan, Sleep, adrive
-from ..plans.flight import Caller, Flight, Outcome, Waiter
+from ..flight import Caller, Flight, Outcome, Waiter
 from .sync import LOOK, loading
 
 T = TypeVar("T")

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from ..clock import Clock
 from ..effects import Join, Load, Parallel, Plan, Sleep, drive
-from ..plans.flight import LOADING, Caller, Flight, Outcome, Waiter
+from ..flight import LOADING, Caller, Flight, Outcome, Waiter
 
 T = TypeVar("T")
 

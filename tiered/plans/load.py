@@ -8,7 +8,7 @@ from typing import Any
 from ..effects import Fetch, Join, Load, Plan, Put, Swap
 from ..entry import VALUE, Entry
 from ..errors import CorruptEntry, TieredError, UnknownVersion
-from .flight import Caller, Flight, Outcome
+from ..flight import Caller, Flight, Outcome
 from .read import look
 from .stack import Stack, Writing, ask, log, publish
 
@@ -43,9 +43,7 @@ def load(
             raise outcome.error
         if not outcome.lead:
             return outcome.value
-        if (
-            flight.outcome is None
-        ):  # handed over with its other waiters; else it is over, and a new one begins
+        if flight.outcome is None:  # handed over with its other waiters; else it is over, and a new one begins
             return (yield from _lead(stack, flight, key, loader, expires, admit))
 
 

@@ -6,13 +6,14 @@ memory  <-  each shared tier that missed <-  (conditional fills)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ..effects import Fetch, Fill, Found, Plan
+from ..backend import Found
+from ..effects import Fetch, Fill, Plan
 from ..entry import DELETED, INVALID, VALUE, Entry
 from ..errors import CorruptEntry, TieredError
-from .level import Level
+from ..level import Level
 from .stack import Stack, ask, log, repair
 
 
@@ -21,16 +22,12 @@ class Sight:
     """What a look through the tiers found."""
 
     live: dict[str, Entry] = field(default_factory=dict)  # values that may be served
-    state: dict[str, bytes | None] = field(
-        default_factory=dict
-    )  # the stamp of what is not live, None: absent
-    errors: dict[str, TieredError] = field(
-        default_factory=dict
-    )  # records of the authority that cannot be served
+    state: dict[str, bytes | None] = field(default_factory=dict)  # the stamp of what is not live, None: absent
+    errors: dict[str, TieredError] = field(default_factory=dict)  # records of the authority that cannot be served
 
 
-def read(stack: Stack, keys: Sequence[str]) -> Plan[dict[str, bytes]]:
-    """The live values of distinct `keys` that memory does not hold; absent keys are left out.
+def read(stack: Stack, keys: Sequence[str]) -> Plan[dict[str, Entry]]:
+    """The live entries of distinct `keys` that memory does not hold; absent keys are left out.
 
     Raises BackendUnavailable if the authority had to answer and did not, CorruptEntry or UnknownVersion if what
     it holds cannot be served.
@@ -40,7 +37,7 @@ def read(stack: Stack, keys: Sequence[str]) -> Plan[dict[str, bytes]]:
         sight = yield from look(stack, keys)
         for error in sight.errors.values():
             raise error
-        return {key: entry.value for key, entry in sight.live.items()}
+        return sight.live
     finally:
         stack.front.leave(keys)
 
@@ -48,9 +45,7 @@ def read(stack: Stack, keys: Sequence[str]) -> Plan[dict[str, bytes]]:
 def look(stack: Stack, keys: Sequence[str]) -> Plan[Sight]:
     """Find `keys` below memory and leave copies above where each was found. The caller has entered the keys (R12)."""
     sight = Sight()
-    gaps: list[
-        tuple[Level, dict[str, bytes]]
-    ] = []  # shared tiers that answered "not here", with the leases they gave
+    gaps: list[tuple[Level, dict[str, bytes]]] = []  # shared tiers that answered "not here", with the leases they gave
     wanted: Sequence[str] = keys
     for level in stack.uppers:
         if not wanted:
@@ -64,7 +59,7 @@ def look(stack: Stack, keys: Sequence[str]) -> Plan[Sight]:
         [answer] = yield from ask(stack, [Fetch(level, stack.space, asked)])
         if isinstance(answer, TieredError):
             continue  # not a miss: a tier that failed is not filled either
-        copies, missed = _sift_copies(stack, level, zip(asked, answer, strict=True))
+        copies, missed = _sift_copies(stack, level, asked, answer)
         if copies:
             yield from _keep(stack, gaps, copies, began)
             for key, entry in copies.items():
@@ -80,13 +75,13 @@ def look(stack: Stack, keys: Sequence[str]) -> Plan[Sight]:
         [answer] = yield from ask(stack, [Fetch(stack.authority, stack.space, wanted)])
         if isinstance(answer, TieredError):
             raise answer
-        found = _sift_authority(stack, sight, zip(wanted, answer, strict=True))
+        found = _sift_authority(stack, sight, wanted, answer)
         yield from _keep(stack, gaps, found, began)
     return sight
 
 
 def _keep(
-    stack: Stack, gaps: list[tuple[Level, dict[str, bytes]]], entries: dict[str, Entry], began: float
+    stack: Stack, gaps: list[tuple[Level, dict[str, bytes]]], entries: Mapping[str, Entry], began: float
 ) -> Plan[None]:
     """Copies into memory and into every tier above that missed; a refusal means that something newer is there."""
     stack.remember(entries, began)
@@ -94,9 +89,7 @@ def _keep(
     fills = []
     for level, missed in gaps:
         items = [
-            (key, stack.aged(entry, began, level.ttl), missed[key])
-            for key, entry in entries.items()
-            if key in missed
+            (key, stack.aged(entry, began, level.ttl), missed[key]) for key, entry in entries.items() if key in missed
         ]
         if items:
             fills.append(Fill(level, stack.space, items))
@@ -104,16 +97,15 @@ def _keep(
     yield from ask(stack, fills)
 
 
-def _observe(stack: Stack, answers: Iterable[tuple[str, Found]]) -> list[tuple[str, Found]]:
+def _observe(stack: Stack, answers: Sequence[Found]) -> Sequence[Found]:
     """Advance the clock past every stamp read; entries from too far in the future become errors (R1)."""
-    pairs = list(answers)
-    stamps = [found.stamp for _, found in pairs if type(found) is Entry]
+    stamps = [found.stamp for found in answers if found.__class__ is Entry]
     try:
         if stamps:
             stack.clock.observe(max(stamps))
-        return pairs
+        return answers
     except CorruptEntry:
-        return [(key, _believed(stack, found)) for key, found in pairs]
+        return [_believed(stack, found) for found in answers]
 
 
 def _believed(stack: Stack, found: Found) -> Found:
@@ -126,14 +118,14 @@ def _believed(stack: Stack, found: Found) -> Found:
 
 
 def _sift_copies(
-    stack: Stack, level: Level, answers: Iterable[tuple[str, Found]]
+    stack: Stack, level: Level, keys: Sequence[str], answers: Sequence[Found]
 ) -> tuple[dict[str, Entry], dict[str, bytes]]:
     """What a shared tier knows (values, and `deleted`), and what it missed, with the leases it gave."""
     now, monotonic = stack.now_ms(), stack.clock.monotonic()
     floor = level.floor if monotonic < level.floor_until else b""
     copies: dict[str, Entry] = {}
     missed: dict[str, bytes] = {}
-    for key, found in _observe(stack, answers):
+    for key, found in zip(keys, _observe(stack, answers), strict=True):
         if isinstance(found, Entry) and found.kind != INVALID and found.stamp > floor:
             if found.expires is None or found.expires > now:
                 copies[key] = found
@@ -148,27 +140,30 @@ def _sift_copies(
     return copies, missed
 
 
-def _sift_authority(stack: Stack, sight: Sight, answers: Iterable[tuple[str, Found]]) -> dict[str, Entry]:
+def _sift_authority(stack: Stack, sight: Sight, keys: Sequence[str], answers: Sequence[Found]) -> Mapping[str, Entry]:
     """Fill in `sight`; what may be copied above: live values, and `deleted`."""
     level, now = stack.authority, stack.now_ms()
-    live, absent = len(sight.live), len(sight.state)
-    kept: dict[str, Entry] = {}
-    for key, found in _observe(stack, answers):
+    live: dict[str, Entry] = {}
+    graves: dict[str, Entry] = {}
+    for key, found in zip(keys, _observe(stack, answers), strict=True):
         if isinstance(found, Entry):
-            if found.live(now):
-                sight.live[key] = kept[key] = found
+            kind, stamp, expires, _, _ = found  # Entry.live, unrolled: batches are large
+            if kind == VALUE and (expires is None or expires > now):
+                live[key] = found
                 continue
-            sight.state[key] = found.stamp
-            if found.kind == DELETED:
-                kept[key] = found._replace(expires=None)
-            elif found.kind == VALUE:
+            sight.state[key] = stamp
+            level.count.misses += 1
+            if kind == DELETED:
+                graves[key] = found._replace(expires=None)
+            elif kind == VALUE:
                 level.count.expired += 1
-        elif isinstance(found, TieredError):
+        elif found is None:
+            sight.state[key] = None
+            level.count.misses += 1
+        else:
             level.count.corrupt += 1
             log.warning("tier %s: %s: %r", level.name, found, key)
             sight.errors[key] = found.at(level.name)
-        else:
-            sight.state[key] = None
-    level.count.hits += len(sight.live) - live
-    level.count.misses += len(sight.state) - absent
-    return kept
+    level.count.hits += len(live)
+    sight.live.update(live)
+    return {**live, **graves} if graves else live

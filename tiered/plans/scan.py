@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from ..effects import Fetch, Found, Ping, Plan, Purge, Scan
+from ..backend import Found
+from ..effects import Fetch, Ping, Plan, Purge, Scan
 from ..entry import DELETED, INVALID
 from ..errors import TieredError
-from .level import Level
+from ..level import Level
 from .stack import Stack, ask, log, repair
 
 PAGE = 1_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol
@@ -13,10 +13,10 @@ from ..clock import Clock
 from ..effects import Ask, Parallel, Plan, Put, Void
 from ..entry import VALUE, Entry
 from ..errors import TieredError
+from ..flight import Flights
+from ..level import Counters, Level, Skipped
 from ..policies.retry import Retry
 from ..policies.ttl import TTL
-from .flight import Flights
-from .level import Counters, Level, Skipped
 
 log = logging.getLogger("tiered")
 
@@ -98,14 +98,18 @@ class Stack:
 
     def remember(self, entries: Mapping[str, Entry], began: float) -> None:
         """Put values into memory; the age of each copy runs from `began` (R10)."""
-        ttl, copies = self.front_ttl, []
-        for key, entry in entries.items():
-            if entry.kind == VALUE:
-                own = NEVER if entry.expires is None else entry.expires / 1000
-                deadline = own if ttl is None else min(own, began + ttl.length(self.chance()))
-                cap = own if ttl is None else min(own, began + ttl.limit())
-                copies.append((key, entry.value, entry.stamp, deadline, cap))
-        self.front.install_many(copies)
+        self.front.install_many(self._copies(entries, began))
+
+    def _copies(self, entries: Mapping[str, Entry], began: float) -> Iterator[Copy]:
+        ttl = self.front_ttl
+        ages = began + ttl.length(1.0) if ttl else NEVER  # the shortest; drawn again for each where there is jitter
+        cap = began + ttl.limit() if ttl else NEVER
+        for key, (kind, stamp, expires, value, _) in entries.items():
+            if kind == VALUE:
+                if ttl and ttl.jitter:
+                    ages = began + ttl.length(self.chance())
+                own = NEVER if expires is None else expires / 1000
+                yield key, value, stamp, min(own, ages), min(own, cap)
 
 
 def ask(stack: Stack, asks: Sequence[Ask]) -> Plan[list[Any]]:

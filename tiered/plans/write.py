@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from ..effects import Plan, Put, Sleep
 from ..entry import Entry
 from ..errors import BackendUnavailable, BatchError, Indeterminate, TieredError
-from .level import Skipped
+from ..level import Skipped
 from .stack import Stack, Writing, ask, publish
 
 TRIES = 8
@@ -43,9 +43,7 @@ class _Progress:
     unknown: set[str] = field(default_factory=set)
 
 
-def _settle(
-    stack: Stack, writing: Writing, states: Mapping[str, State], expires: int | None
-) -> Plan[dict[str, Entry]]:
+def _settle(stack: Stack, writing: Writing, states: Mapping[str, State], expires: int | None) -> Plan[dict[str, Entry]]:
     """Write to the authority, above every stamp that refuses a key, a bounded number of times (R2)."""
     progress, pending = _Progress(), states
     for _ in range(TRIES):
@@ -60,9 +58,7 @@ def _settle(
         if not refused:
             return progress.written
         pending = {key: states[key] for key in refused}
-    busy = BackendUnavailable(
-        f"other writers were ahead {TRIES} times in a row: try again", tier=stack.authority.name
-    )
+    busy = BackendUnavailable(f"other writers were ahead {TRIES} times in a row: try again", tier=stack.authority.name)
     raise _failure(states, progress, busy)
 
 
@@ -82,9 +78,7 @@ def deliver(stack: Stack, batch: Mapping[str, Entry], progress: _Progress) -> Pl
             progress.unknown.difference_update(progress.written)
             if progress.unknown.isdisjoint(refused):
                 return refused
-            raise Indeterminate(
-                "a write without an answer met a newer one: whether it was ever visible is unknown"
-            )
+            raise Indeterminate("a write without an answer met a newer one: whether it was ever visible is unknown")
         _learn(batch, progress, answer)
         failures += 1
         pause = stack.retry.pause(failures)
@@ -113,9 +107,7 @@ def _failure(keys: Iterable[str], progress: _Progress, error: TieredError) -> Ti
     if not progress.written and not progress.unknown:
         return error
     if len(names) == 1:
-        return Indeterminate(
-            f"whether {names[0]!r:.80} was written is unknown: {error.message}", tier=error.tier
-        )
+        return Indeterminate(f"whether {names[0]!r:.80} was written is unknown: {error.message}", tier=error.tier)
     untouched = [key for key in names if key not in progress.written and key not in progress.unknown]
     return BatchError(
         f"{len(progress.written)} keys written, {len(untouched)} not, {len(progress.unknown)} unknown: {error.message}",

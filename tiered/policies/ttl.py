@@ -59,6 +59,10 @@ class TTL:
         """Seconds a new copy may live; `chance` is a random number in [0, 1)."""
         return float(self.ttl) * (1 - self.jitter * chance)  # type: ignore[arg-type]
 
+    def idle(self) -> float | None:
+        """Seconds without a hit after which a copy is gone; None unless it slides."""
+        return self.length(0.0) if self.sliding else None
+
     def limit(self) -> float:
         """Seconds after which a copy is gone for certain."""
         return float(self.cap if self.cap is not None else self.ttl)  # type: ignore[arg-type]

@@ -6,10 +6,10 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ..effects import Backend
-from ..entry import Packing
-from ..errors import BackendUnavailable
-from ..policies.ttl import TTL
+from .backend import Backend
+from .entry import Packing
+from .errors import BackendUnavailable
+from .policies.ttl import TTL
 
 PATIENCE = 5
 """Failures in a row after which a tier is skipped."""
@@ -56,9 +56,7 @@ class Level:
     count: Counters = field(default_factory=Counters)
     failures: int = 0
     probe_at: float = 0.0
-    marks: dict[Name, bytes] = field(
-        default_factory=dict
-    )  # keys whose copy here may be old, and up to which stamp
+    marks: dict[Name, bytes] = field(default_factory=dict)  # keys whose copy here may be old, and up to which stamp
     broken: dict[Name, None] = field(default_factory=dict)  # those whose write has ended: to be repaired
     floor: bytes = b""
     floor_until: float = 0.0

@@ -1,0 +1,85 @@
+"""What a backend is: the operations that plans ask of a system, each written once.
+
+An operation is a generator that yields requests of its own driver, is sent their results and returns the answer;
+`run` and `arun` of the backend are all that blocks or awaits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+from .entry import Entry, Packing
+from .errors import TieredError
+
+T = TypeVar("T")
+
+Op: TypeAlias = Generator[Any, Any, T]
+"""Yields requests of one driver, returns T."""
+
+Found: TypeAlias = Entry | TieredError | None
+"""What a tier answered for one key: an entry, why its record cannot be served, or nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a system can do, as far as the plans must know. Limits are in bytes."""
+
+    shared: bool  # other machines see it: a namespace is required, copies default to an hour
+    forgets: bool  # may drop any key at any time
+    max_key: int = 65_535
+    max_value: int = 512 * 2**20
+
+
+class Backend(Protocol):
+    """A store that speaks to one system. Every operation is written once, as a generator of driver requests.
+
+    `space` is the namespace. Errors: `BackendUnavailable` when nothing was written, `Indeterminate` when that is
+    unknown, `BatchError` when a batch was written in part.
+    """
+
+    scheme: str
+    namespace: str | None
+    capabilities: Capabilities
+
+    def fetch(self, space: str, keys: Sequence[str]) -> Op[list[Found]]:
+        """What is stored for each of `keys`, expired and deleted entries included."""
+
+    def put(self, space: str, items: Sequence[tuple[str, Entry]], packing: Packing | None) -> Op[Mapping[str, bytes]]:
+        """Store each entry that beats (`tiered.entry.beats`) what is there -> {refused key: the newer stamp}.
+
+        The same entry again is "already done", not refused. Keys are distinct.
+        """
+
+    def swap(
+        self, space: str, items: Sequence[tuple[str, Entry, bytes | None]], packing: Packing | None
+    ) -> Op[set[str]]:
+        """Store each entry whose key still has the given stamp (None: is absent) -> the refused keys (R20)."""
+
+    def fill(self, space: str, items: Sequence[tuple[str, Entry, bytes]], packing: Packing | None) -> Op[None]:
+        """Store copies read from below, each with the token its miss gave (b"" where there are no leases)."""
+
+    def void(self, space: str, marks: Sequence[tuple[str, bytes]]) -> Op[None]:
+        """Make whatever is not newer than the stamp unreadable (R8)."""
+
+    def scan(self, space: str, prefix: str, after: str | None, limit: int, now_ms: int) -> Op[list[str]]:
+        """Up to `limit` live keys that begin with `prefix`, in a fixed order, after `after`; fewer means the end."""
+
+    def purge(self, space: str, now_ms: int, grace_ms: int, limit: int, into: int) -> Op[int]:
+        """Turn up to `limit` expired rows into the kind `into`, same stamp, and drop rows that have not been values
+        for `grace_ms` (R28) -> rows changed.
+        """
+
+    def ping(self) -> Op[None]:
+        """Answer, or raise BackendUnavailable."""
+
+    def run(self, op: Op[T], timeout: float) -> T:
+        """Run an operation, blocking at most about `timeout` seconds a request."""
+
+    async def arun(self, op: Op[T], timeout: float) -> T:
+        """The same without blocking the loop."""
+
+    def close(self) -> None: ...
+
+    async def aclose(self) -> None: ...
