@@ -101,6 +101,7 @@ class Adaptive:
     WINDOW = 5  # one in so many of the small queue
     LEAST, MOST = 0.1, 0.8  # share; starting above 0.12 loses loops
     GHOSTS, MAIN_GHOSTS = 0.9, 0.1  # evictions remembered, of the capacity; above 1.0 loses loops
+    GENERATION = 0.6  # ghosts, of the capacity
     SOON = 0.06  # evictions, of the capacity
     GROW, SHRINK = 1.0, 0.5  # entries
     ROUNDS = 2
@@ -221,15 +222,15 @@ class Adaptive:
             self._push_main(item)
         young = self._young
         young[hash(item.key) % item.modulus] = number
-        if len(young) >= self._capacity * GEN:
+        if len(young) >= self._capacity * self.GENERATION:
             self._turn()
         return item
 
     def _turn(self) -> None:
+        """Drop the older ghosts, and take what the bounds allow now for the capacity."""
+        self._old, self._young = self._young, {}
         self._capacity = self._small_count + self._main_count + 1
-        self._old = self._young
-        self._young = {}
-        self.nbytes = 0
+        self._stride = max(1, self._capacity // 256)
 
     def forget(self, item: Item) -> None:
         if item is self._edge:
@@ -256,5 +257,3 @@ def _ring() -> Item:
     ring = Item()
     ring.prev = ring.next = ring
     return ring
-
-GEN=.5
