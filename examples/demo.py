@@ -61,9 +61,7 @@ def open_store(state: Path) -> tiered.TieredStore:
     return tiered.open("memory://?max_bytes=64MiB", f"sqlite:///{state}/vectors.db", namespace="minilm")
 
 
-def embed(
-    store: tiered.TieredStore, texts: Sequence[str], done: Callable[[int], object]
-) -> tuple[list[bytes], Pass]:
+def embed(store: tiered.TieredStore, texts: Sequence[str], done: Callable[[int], object]) -> tuple[list[bytes], Pass]:
     """The vector of each text: from the store if it is there, else from the model, and then stored."""
     vectors: list[bytes] = []
     loads = 0
@@ -104,9 +102,8 @@ def digest(vectors: Sequence[bytes]) -> str:
 
 @functools.cache
 def model() -> "MiniLM":
-    from minilm import (
-        MiniLM,
-    )  # loaded when a vector is missing: a pass that the store serves never pays for it
+    """Loaded when a vector is missing: a pass that the store serves never pays for it."""
+    from minilm import MiniLM
 
     return MiniLM()
 
@@ -126,11 +123,11 @@ def run(state: Path, questions: Sequence[str], limit: int | None, console: Conso
     with open_store(state) as store, progress(console) as bar:
         task = bar.add_task("first pass", total=len(texts))
         vectors, first = embed(store, texts, done=lambda n: bar.advance(task, n))
-    expected = remembered_digest(state, texts, first)
+    known = known_digest(state, texts, first)
 
     with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as new_process:
         passes = [first, *new_process.submit(embed_twice, state, texts).result()]
-    console.print(passes_table(passes, expected))
+    console.print(passes_table(passes, known))
     disk = sum(file.stat().st_size for file in state.glob("vectors.db*")) / 2**20
     note = f"\n{disk:.1f} MiB on disk for {sum(map(len, vectors)) / 2**20:.1f} MiB of vectors, in {state}"
     if not first.loads:
@@ -138,20 +135,22 @@ def run(state: Path, questions: Sequence[str], limit: int | None, console: Conso
     console.print(Text(note, style="dim"))
 
     with open_store(state) as store:
-        for question in questions:
-            vector = store.get_or_load(key(question), lambda _, text=question: model().embed([text])[0])
-            console.print(Text(f"\n{question}", style="bold"))
-            console.print(answers_table([(score, *documented[i]) for score, i in nearest(vector, vectors)]))
-    return all(one.digest == expected for one in passes)
+        asked, _ = embed(store, questions, done=lambda _: None)
+    for question, vector in zip(questions, asked, strict=True):
+        console.print(Text(f"\n{question}", style="bold"))
+        console.print(answers_table([(score, *documented[i]) for score, i in nearest(vector, vectors)]))
+    return all(one.digest == (known or first.digest) for one in passes)
 
 
-def remembered_digest(state: Path, texts: Sequence[str], first: Pass) -> str:
-    """What every pass must equal: the vectors as they were when the model had computed the last of them."""
+def known_digest(state: Path, texts: Sequence[str], first: Pass) -> str | None:
+    """The vectors as an earlier run left them when its model was done; None where this run sets the reference."""
     file = state / "computed.txt"
-    mark = hashlib.blake2b("".join(map(key, texts)).encode(), digest_size=16).hexdigest()
-    if first.loads or not file.exists() or not file.read_text().startswith(mark):
-        file.write_text(f"{mark} {first.digest}")
-    return file.read_text().split()[1]
+    of_texts = hashlib.blake2b("".join(map(key, texts)).encode(), digest_size=16).hexdigest()
+    known = file.read_text().split() if file.exists() else []
+    if not first.loads and known[:1] == [of_texts]:
+        return known[1]
+    file.write_text(f"{of_texts} {first.digest}")
+    return None
 
 
 def progress(console: Console) -> Progress:
@@ -174,7 +173,7 @@ def plain_table() -> Table:
     return Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
 
 
-def passes_table(passes: Sequence[Pass], expected: str) -> Table:
+def passes_table(passes: Sequence[Pass], known: str | None) -> Table:
     first = passes[0]
     origins = ["model", "SQLite, new process", "memory, same process"]
     if first.hits["sqlite"]:
@@ -186,8 +185,8 @@ def passes_table(passes: Sequence[Pass], expected: str) -> Table:
     table.add_column("vectors equal\nbit for bit")
     for number, (origin, one) in enumerate(zip(origins, passes, strict=True), start=1):
         counts = [f"{n:,}" if n else "[dim]0[/]" for n in (one.hits["memory"], one.hits["sqlite"], one.loads)]
-        equal = "[green]yes[/]" if one.digest == expected else "[bold red]NO[/]"
-        verdict = "[dim]reference[/]" if number == 1 and one.loads else equal
+        equal = "[green]yes[/]" if one.digest == (known or first.digest) else "[bold red]NO[/]"
+        verdict = "[dim]reference[/]" if number == 1 and known is None else equal
         table.add_row(f"{number}  {origin}", f"{one.seconds:.3f}", *counts, verdict)
     return table
 
@@ -204,12 +203,8 @@ def answers_table(answers: Sequence[tuple[float, str, str]]) -> Table:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description="Embeddings of the standard library's docstrings, computed once."
-    )
-    parser.add_argument(
-        "questions", nargs="*", metavar="question", help="shown with the docstrings nearest to it"
-    )
+    parser = argparse.ArgumentParser(description="Embeddings of the standard library's docstrings, computed once.")
+    parser.add_argument("questions", nargs="*", metavar="question", help="shown with the docstrings nearest to it")
     parser.add_argument("--fresh", action="store_true", help="forget the vectors of earlier runs")
     parser.add_argument("--texts", type=int, metavar="N", help="only the first N docstrings")
     parser.add_argument("--state", type=Path, default=STATE, metavar="DIR", help="where vectors are kept")
@@ -219,7 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file.unlink()
     options.state.mkdir(parents=True, exist_ok=True)
     try:
-        equal = run(options.state, [QUESTION, *options.questions], options.texts, Console())
+        equal = run(options.state, list(dict.fromkeys([QUESTION, *options.questions])), options.texts, Console())
     except ImportError as missing:
         sys.exit(f"demo: {missing.name} is not installed: run `make setup`")
     except tiered.errors.TieredError as error:

@@ -49,6 +49,7 @@ def test_each_pass_is_served_by_the_tier_it_names_and_every_vector_is_the_same(t
     kept = demo(state)
     assert passes(kept) == [("SQLite, earlier run", [0, TEXTS, 0], "yes"), *later]
     assert "--fresh begins anew" in kept
+    assert passes(demo(state, "--texts", "44"))[0] == ("model and SQLite", [0, TEXTS, 4], "reference")
     assert passes(demo(state, "--fresh"))[0] == ("model", [0, 0, TEXTS], "reference")
 
 

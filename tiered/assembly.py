@@ -75,7 +75,10 @@ class Assembly:
         if self.fronted and self.space is not None:
             answers[self.names[0]] = _holding(self.space.peek(key), now, dirty=False)
         for level in self.levels:
-            found = yield from scan.probe(level, self.stack.space, key)
+            if self.space is not None and isinstance(level.backend, Memory):
+                found: Found = self.space.peek(key)  # a fetch would count as a read
+            else:
+                found = yield from scan.probe(level, self.stack.space, key)
             answers[level.name] = _holding(found, now, dirty=not level.trusted(self.stack.space, [key]))
         return answers
 
@@ -92,8 +95,8 @@ class Assembly:
 
 def assemble(tiers: Iterable[Tier | Backend], namespace: str | None, tombstone_ttl: float, clock: Clock) -> Assembly:
     """The stack of `tiers`, fastest first. Raises ConfigurationError; does no I/O."""
-    if isinstance(tiers, Tier | BaseBackend):
-        raise ConfigurationError("tiers is a list of stores, fastest first")
+    if isinstance(tiers, Tier | BaseBackend | str | bytes) or not isinstance(tiers, Iterable):
+        raise ConfigurationError("tiers is a list of stores, fastest first; URLs are for tiered.open(..)")
     placed = [tier if isinstance(tier, Tier) else Tier(tier) for tier in tiers]
     if not placed:
         raise ConfigurationError("a stack needs at least one tier")
@@ -139,7 +142,9 @@ def _check_places(placed: list[Tier]) -> None:
     for at, tier in enumerate(placed):
         what = f"tier {at + 1} ({type(tier.store).__name__})"
         if not isinstance(tier.store, BaseBackend | Memory):
-            raise ConfigurationError(f"{what} is not a store that can be a tier: use Memory, SQL, .. or a URL")
+            raise ConfigurationError(
+                f"{what} is not a store that can be a tier: use Memory, SQL, .., or tiered.open(URL, ..)"
+            )
         if isinstance(tier.store, Memory):
             if at > 0:
                 raise ConfigurationError(f"{what}: memory belongs first; below another tier it would never be faster")

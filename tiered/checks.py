@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sized
 from typing import Any
 
 from .errors import InvalidKey, InvalidValue
@@ -43,6 +43,19 @@ def check_keys(keys: Any, max_key: int = MAX_KEY) -> list[str]:
     return names
 
 
+def check_prefix(prefix: Any) -> str:
+    """`prefix`, "" for None; TypeError unless it is a str, InvalidKey where no key could begin so."""
+    if prefix is None:
+        return ""
+    if not isinstance(prefix, str):
+        raise TypeError(f"prefix must be a str, not {type(prefix).__name__}")
+    try:
+        prefix.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidKey(f"a prefix must not hold lone surrogates: {prefix!r:.80}") from error
+    return prefix
+
+
 def check_value(value: Any, max_value: int) -> bytes:
     """`value`, if it is bytes of at most `max_value`; else InvalidValue."""
     if not isinstance(value, bytes):
@@ -62,7 +75,8 @@ def check_pairs(pairs: Any, max_key: int, max_value: int) -> dict[str, bytes]:
     listed = list(pairs)
     for pair in listed:
         if not isinstance(pair, tuple | list) or len(pair) != 2:
-            raise InvalidValue(f"mset takes (key, value) pairs, not {pair!r:.80}")
+            size = f" of {len(pair)}" if isinstance(pair, Sized) else ""  # its content may be secret
+            raise InvalidValue(f"mset takes (key, value) pairs, not a {type(pair).__name__}{size}")
     check_keys([key for key, _ in listed], max_key)
     for _, value in listed:
         if type(value) is not bytes or len(value) > max_value:

@@ -31,7 +31,11 @@ class Entry(NamedTuple):
 
 
 def beats(new: Entry, old: Entry) -> bool:
-    """Whether `new` replaces `old`: a greater stamp, or at equal stamp anything over `invalid`."""
+    """Whether `new` replaces `old`: a greater stamp; at equal stamp anything over `invalid`, and of two copies of one
+    value the one that lives longer (else a tier would miss for ever what has reached its maximum age there).
+    """
     if new.stamp != old.stamp:
         return new.stamp > old.stamp
+    if new.kind == old.kind == VALUE:
+        return old.expires is not None and (new.expires is None or new.expires > old.expires)
     return old.kind == INVALID and new.kind != INVALID

@@ -55,42 +55,46 @@ class Flight:
                 self.waiters.append(waiter)
             return self.outcome
 
-    def unsubscribe(self, waiter: Waiter) -> None:
+    def unsubscribe(self, waiter: Waiter) -> bool:
+        """False if it is no longer among the waiters: it has been woken, or is about to be."""
         with self.lock:
-            if waiter in self.waiters:
+            found = waiter in self.waiters
+            if found:
                 self.waiters.remove(waiter)
+            return found
 
-    def land(self, outcome: Outcome) -> None:
-        """Give every waiter the outcome."""
+    def land(self, leader: Callable[[], bool], outcome: Outcome) -> None:
+        """Give every waiter the outcome; `leader` as for `hand_over`."""
         with self.lock:
+            if self.alive is not leader:
+                return
             self.outcome = outcome
             waiters, self.waiters = self.waiters, []
         for waiter in waiters:
             waiter.wake(outcome)
 
-    def hand_over(self) -> None:
-        """The leader is gone with nothing to show: the first waiter that can be reached leads."""
+    def hand_over(self, leader: Callable[[], bool]) -> None:
+        """The leader, known by its `alive`, has nothing to show: the first waiter that can be reached leads.
+
+        Nothing happens if it leads no longer: a rescued flight's old leader may be thrown away much later.
+        """
         while True:
             with self.lock:
+                if self.outcome is not None or self.alive is not leader:
+                    return
                 if not self.waiters:
                     self.outcome = LEAD
                     return
                 waiter = self.waiters.pop(0)
-                self.alive = waiter.alive
+                self.alive = leader = waiter.alive
             if waiter.wake(LEAD):
                 return
 
     def rescue(self) -> None:
         """Hand over if the leader's thread ended or its loop was closed in the middle. Waiters call it now and then."""
-        with self.lock:
-            if self.outcome is not None or self.alive():
-                return
-            self.alive = _yes  # one rescuer is enough
-        self.hand_over()
-
-
-def _yes() -> bool:
-    return True
+        leader = self.alive
+        if not leader():
+            self.hand_over(leader)
 
 
 LOADING: ContextVar[tuple[Flight, ...]] = ContextVar("tiered_loading", default=())
@@ -118,16 +122,16 @@ class Flights:
                 return flight, True
             if not caller.may_wait or _waits_for(flight, held):
                 return None, False
-            if held:
-                held[-1].waits_for.append(flight)
+            for outer in held:  # none of them lands before this one does
+                outer.waits_for.append(flight)
             return flight, False
 
     def joined(self, flight: Flight) -> None:
         """The caller of `join` waits for `flight` no longer."""
-        held = LOADING.get()
-        if held:
-            with self._lock:
-                held[-1].waits_for.remove(flight)
+        with self._lock:
+            for outer in LOADING.get():
+                if flight in outer.waits_for:
+                    outer.waits_for.remove(flight)
 
     def leave(self, flight: Flight) -> None:
         """The caller leads it no longer. One that was handed over stays, for its new leader and more waiters."""
@@ -136,7 +140,7 @@ class Flights:
                 del self._flights[flight.name]
 
     def detach(self, space: str, keys: Iterable[str]) -> None:
-        """A write begins: later readers must not join a load that began before it (R14)."""
+        """A write is about to be acknowledged: later readers must not join a load that began before that (R14)."""
         if self._flights:
             with self._lock:
                 for key in keys:

@@ -56,6 +56,7 @@ class Level:
     count: Counters = field(default_factory=Counters)
     failures: int = 0
     probe_at: float = 0.0
+    probing: bool = False
     marks: dict[Name, bytes] = field(default_factory=dict)  # keys whose copy here may be old, and up to which stamp
     broken: dict[Name, None] = field(default_factory=dict)  # those whose write has ended: to be repaired
     floor: bytes = b""
@@ -73,16 +74,20 @@ class Level:
                 self.count.skipped += 1
                 return False
             self.probe_at = now + self._pause()
+            self.probing = True
             return True
 
     def failed(self, now: float) -> None:
         with self.lock:
             self.count.errors += 1
-            self.failures += 1
-            self.probe_at = now + self._pause()
+            if self.failures < PATIENCE or self.probing:  # else it was sent before we gave up, as many may have been
+                self.failures += 1
+                self.probe_at = now + self._pause()
+                self.probing = False
 
     def worked(self) -> None:
         self.failures = 0
+        self.probing = False
 
     def _pause(self) -> float:
         return min(LONGEST_PAUSE, 2.0 ** max(0, min(self.failures - PATIENCE, 10)))
@@ -96,12 +101,15 @@ class Level:
                 name = (space, key)
                 self.marks[name] = max(stamp, self.marks.get(name, stamp))
 
-    def unmark(self, space: str, stamps: Mapping[str, bytes]) -> None:
-        """Writes with these stamps, or repairs up to them, arrived. A newer mark stays (R16)."""
+    def unmark(self, space: str, stamps: Mapping[str, bytes], *, arrived: bool = True) -> None:
+        """Writes with these stamps, or repairs up to them, arrived. A newer mark stays (R16).
+
+        Not `arrived`: they were called off, and a key that was broken before is so still.
+        """
         with self.lock:
             for key, stamp in stamps.items():
                 name = (space, key)
-                if self.marks.get(name, stamp) <= stamp:
+                if self.marks.get(name, stamp) <= stamp and (arrived or name not in self.broken):
                     self.marks.pop(name, None)
                     self.broken.pop(name, None)
 

@@ -19,7 +19,8 @@ A checksum stored so leaves a constant residue: one call over the whole record c
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import chain, islice
 from typing import Any
 from zlib import crc32
 
@@ -37,6 +38,7 @@ _HEADER = struct.Struct(">BB12sBBQHI")
 _unpack = _HEADER.unpack_from
 _plain = struct.Struct(">H12sHQHI").unpack_from  # magic and version, and flags and codec, as one number each
 _PLAIN = MAGIC << 8 | VERSION
+_BATCH = 100
 _entry = tuple.__new__
 HEADER = _HEADER.size
 OVERHEAD = HEADER + 4
@@ -50,9 +52,9 @@ def encode(key: bytes, entry: Entry, packing: Packing | None = None) -> bytes:
         codec, payload = packing(payload)
     flags = kind if expires is None else kind | 8
     extension = b"" if soft is None else struct.pack(">BBQ", SOFT, 8, soft)
-    head = _HEADER.pack(MAGIC, VERSION, stamp, flags, codec, expires or 0, len(extension), len(payload))
-    body = b"".join((head, extension, payload))
-    return body + crc32(body, crc32(key)).to_bytes(4, "little")
+    head = _HEADER.pack(MAGIC, VERSION, stamp, flags, codec, expires or 0, len(extension), len(payload)) + extension
+    check = crc32(payload, crc32(head, crc32(key)))
+    return b"".join((head, payload, check.to_bytes(4, "little")))
 
 
 def decode(key: bytes, raw: bytes) -> Entry:
@@ -69,32 +71,43 @@ def decode(key: bytes, raw: bytes) -> Entry:
     raise _explain(raw)
 
 
-def decode_rows(keys: Iterable[bytes], rows: Iterable[tuple[Any]]) -> list[Found]:
-    """What the record column of a table of ours holds for each of `keys`: None where a row is `(None,)`.
+def decode_rows(keys: Sequence[bytes], rows: Iterable[tuple[Any]]) -> list[Found]:
+    """What the record column of a table of ours holds for each of `keys`; None where a row is `(None,)`.
 
-    `decode` unrolled for batches: 5,000 a few milliseconds. What is no record stands there as CorruptEntry:
-    nothing else has any business in that table.
+    What is no record stands there as CorruptEntry: nothing else has any business in that table. Plain values are
+    decoded a hundred at a time, 1.5x as fast as by `decode`: small enough that SQLite's copies are freed and
+    used again while they are in the processor's cache.
     """
     found: list[Found] = []
-    add = found.append
-    for key, (raw,) in zip(keys, rows, strict=True):
-        if raw is None:
-            add(None)
-            continue
+    values = chain.from_iterable(rows)
+    while raws := list(islice(values, _BATCH)):
+        names = keys[len(found) : len(found) + _BATCH]
         try:
-            if crc32(raw, crc32(key)) == RESIDUE:
-                magic, stamp, flags, expires, more, size = _plain(raw)
-                if magic == _PLAIN and not more and not flags & 0xF7FF and len(raw) == OVERHEAD + size:
-                    add(_entry(Entry, (0, stamp, expires if flags else None, raw[HEADER:-4], None)))
-                    continue
-            add(decode(key, raw))
-        except ForeignValue as error:
-            add(CorruptEntry(error.message))
-        except TieredError as error:
-            add(error)
-        except (TypeError, struct.error):
-            add(CorruptEntry("a row's columns are not of the types tiered writes"))
+            sound = list(map(crc32, raws, map(crc32, names))).count(RESIDUE) == len(raws)
+            heads = list(map(_plain, raws))
+        except (TypeError, struct.error):  # misses, columns of other types, scraps
+            sound, heads = False, []
+        if not sound:
+            found += [None if raw is None else _found(key, raw) for key, raw in zip(names, raws, strict=True)]
+            continue
+        found += [
+            _entry(Entry, (0, stamp, expires if flags else None, raw[HEADER:-4], None))
+            if magic == _PLAIN and not flags & 0xF7FF and not more and len(raw) == OVERHEAD + size
+            else _found(key, raw)
+            for key, raw, (magic, stamp, flags, expires, more, size) in zip(names, raws, heads, strict=True)
+        ]
     return found
+
+
+def _found(key: bytes, raw: Any) -> Found:
+    if not isinstance(raw, bytes):
+        return CorruptEntry("a row's columns are not of the types that tiered writes")
+    try:
+        return decode(key, raw)
+    except ForeignValue as error:
+        return CorruptEntry(error.message)
+    except TieredError as error:
+        return error
 
 
 def _decode_rare(raw: bytes) -> Entry:

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from .assembly import Assembly, assemble
 from .backend import Backend
 from .base import BaseStore, Handle
-from .checks import check_key, check_keys, check_pairs, check_value
+from .checks import check_key, check_keys, check_pairs, check_prefix, check_value
 from .clock import SYSTEM, Clock
 from .effects import Plan
 from .engine.sync import SyncEngine
 from .entry import VALUE
-from .errors import ConfigurationError, StoreClosed
+from .errors import ConfigurationError, InvalidValue, StoreClosed
 from .flight import Caller
 from .plans import scan
 from .plans.delete import delete
 from .plans.load import load
 from .plans.read import read
 from .plans.write import State, write
-from .policies.ttl import Seconds, seconds
+from .policies.ttl import OR_NEVER, Seconds, seconds
 from .policies.write import WriteThrough
 from .stats import Health, Holding, Stats
 from .tier import UNSET, Tier, Unset
@@ -62,7 +62,7 @@ class TieredStore(Handle, BaseStore[str, bytes]):
             raise ConfigurationError(f"write={write!r}: give WriteThrough()")
         if clock is not None and not isinstance(clock, Clock):
             raise ConfigurationError(f"clock={clock!r}: give a tiered.clock.Clock")
-        self._default_ttl = None if default_ttl is None else seconds(default_ttl, "default_ttl")
+        self._default_ttl = None if default_ttl is None else seconds(default_ttl, "default_ttl", OR_NEVER)
         self._clock = clock or SYSTEM
         self._made: Assembly = assemble(tiers, namespace, seconds(tombstone_ttl, "tombstone_ttl"), self._clock)
         self._stack = self._made.stack
@@ -200,11 +200,11 @@ class TieredStore(Handle, BaseStore[str, bytes]):
         return await self._aio().run(self._inspect(key))
 
     def ping(self) -> dict[str, Health]:
-        """The health of each tier; never raises."""
-        return self._engine.run(self._made.ping())
+        """The health of each tier; raises for none of them."""
+        return self._engine.run(self._ping())
 
     async def aping(self) -> dict[str, Health]:
-        return await self._aio().run(self._made.ping())
+        return await self._aio().run(self._ping())
 
     def flush(self) -> None:
         """Repair what unreachable tiers missed, as far as they are back."""
@@ -311,20 +311,24 @@ class TieredStore(Handle, BaseStore[str, bytes]):
         return (yield from load(self._stack, key, loader, lambda: self._expiry(ttl), self._loaded, caller))
 
     def _loaded(self, value: Any) -> bytes | None:
+        if isinstance(value, Awaitable):
+            if isinstance(value, Coroutine):
+                value.close()
+            raise InvalidValue("get_or_load cannot await its loader: use aget_or_load, or a plain function")
         return None if value is None else check_value(value, self._made.max_value)
 
     def _page(self, prefix: str | None, after: str | None) -> Plan[list[str]]:
         self._usable()
-        if prefix:
-            check_key(prefix)
-        elif prefix is not None and not isinstance(prefix, str):
-            raise TypeError(f"prefix must be a str, not {type(prefix).__name__}")
-        return (yield from scan.page(self._stack, prefix or "", after))
+        return (yield from scan.page(self._stack, check_prefix(prefix), after))
 
     def _inspect(self, key: str) -> Plan[dict[str, Holding]]:
         self._usable()
         check_key(key, self._made.max_key)
         return (yield from self._made.inspect(key))
+
+    def _ping(self) -> Plan[dict[str, Health]]:
+        self._usable()
+        return (yield from self._made.ping())
 
     def _flush(self) -> Plan[None]:
         self._usable()
@@ -343,7 +347,7 @@ class TieredStore(Handle, BaseStore[str, bytes]):
     def _expiry(self, ttl: Seconds | Unset | None) -> int | None:
         if isinstance(ttl, Unset):
             ttl = self._default_ttl
-        return None if ttl is None else int((self._clock.time() + seconds(ttl)) * 1000)
+        return None if ttl is None else int((self._clock.time() + seconds(ttl, "ttl", OR_NEVER)) * 1000)
 
     def _usable(self) -> None:
         if self._closed:

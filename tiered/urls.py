@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, NoReturn
@@ -12,7 +13,7 @@ from urllib.parse import parse_qsl
 
 from .errors import ConfigurationError
 from .policies.compression import Zstd
-from .policies.ttl import Seconds
+from .policies.ttl import Seconds, seconds
 from .policies.write import WriteThrough
 from .store import TieredStore
 from .tier import Tier
@@ -25,27 +26,36 @@ def size(text: str) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text.strip())
     if match is None or match[2].upper() not in UNITS:
         raise ValueError("give bytes, as in 256MiB, 64MB or 1048576")
-    return int(float(match[1]) * UNITS[match[2].upper()])
+    return int(Decimal(match[1]) * UNITS[match[2].upper()])
+
+
+def count(text: str) -> int:
+    """A whole number."""
+    if not text.isascii() or not text.isdigit():
+        raise ValueError("give a whole number, as in 10000")
+    return int(text)
 
 
 def number(text: str) -> float:
     """Seconds."""
-    return float(text)
+    if not re.fullmatch(r"-?\d+(\.\d+)?", text):
+        raise ValueError("give seconds, as in 30 or 0.25")
+    return seconds(float(text), "time")
 
 
 def age(text: str) -> float | None:
     """Seconds, or "none" for ever."""
-    return None if text.lower() == "none" else float(text)
+    return None if text.lower() == "none" else number(text)
 
 
 def compression(text: str) -> Zstd | None:
     """zstd, zstd:LEVEL, or none."""
-    name, _, level = text.lower().partition(":")
-    if name == "none" and not level:
+    if text.lower() == "none":
         return None
-    if name != "zstd":
+    match = re.fullmatch(r"zstd(?::(\d{1,3}))?", text.lower())
+    if match is None:
         raise ValueError("give zstd, zstd:LEVEL or none")
-    return Zstd(level=int(level)) if level else Zstd()
+    return Zstd(level=int(match[1])) if match[1] else Zstd()
 
 
 TIER_OPTIONS: Mapping[str, Callable[[str], Any]] = {
@@ -69,7 +79,7 @@ class Scheme:
 
 SCHEMES: Mapping[str, Scheme] = {
     "memory": Scheme(
-        "backends.memory", "Memory", {"max_bytes": size, "max_entries": int, "policy": str}, takes_url=False
+        "backends.memory", "Memory", {"max_bytes": size, "max_entries": count, "policy": str}, takes_url=False
     ),
     "sqlite": Scheme("backends.sql", "SQL"),
 }
@@ -105,14 +115,16 @@ def _tier(url: str) -> tuple[Tier, str | None]:
     name, separator, rest = address.partition("://")
     scheme = SCHEMES.get(name.partition("+")[0].lower()) if separator else None
     if scheme is None:
-        # The rest of the URL may hold a password: name the scheme only.
-        _unknown("scheme", name if separator else "(none)", SCHEMES, "memory://, sqlite:///cache.db")
-    if not scheme.takes_url and rest.strip("/"):
+        _unknown("scheme", name if separator else "", SCHEMES, "memory://, sqlite:///cache.db")
+    if not scheme.takes_url and (rest.strip("/") or "+" in name):
         raise ConfigurationError(f"{name}:// takes options only, as in {name}://?max_bytes=64MiB")
     place: dict[str, Any] = {}
     own: dict[str, Any] = {}
     namespace = None
-    for option, text in parse_qsl(query, keep_blank_values=True):
+    options = parse_qsl(query, keep_blank_values=True)
+    if len(dict(options)) < len(options):
+        raise ConfigurationError(f"a {name}:// URL gives an option twice: give each once")
+    for option, text in options:
         if option == "namespace":
             namespace = text
         elif option in TIER_OPTIONS:
@@ -137,4 +149,6 @@ def _parsed(scheme: str, option: str, text: str, parse: Callable[[str], Any]) ->
 def _unknown(what: str, name: str, known: Any, example: str = "") -> NoReturn:
     close = get_close_matches(name.lower(), list(known), n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+    if not re.fullmatch(r"[A-Za-z][\w+.-]{0,30}", name):
+        name = ".."  # of a URL that went wrong it may be any part, also one that holds a password
     raise ConfigurationError(f"unknown {what} {name!r}: {hint}" + (f" (as in {example})" if example else ""))

@@ -2,7 +2,8 @@
 
 A process is a `TieredStore` with its own memory and clock; processes share the simulated tiers below. Everything
 between two effects of a plan is one atomic step, as it is for tasks on one loop; what threads do to each other in
-the middle of a step is the business of tests/stepper.py.
+the middle of a step is the business of tests/stepper.py. That a tier does what was asked, and that its answer
+arrives, are two steps: an answer may be old news when it comes.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tiered.effects import Join, Load, Parallel, Sleep
-from tiered.errors import BackendUnavailable, Indeterminate, TieredError
+from tiered.errors import BackendUnavailable, BatchError, Indeterminate, TieredError
 from tiered.flight import LEAD, LOADING, Caller, Outcome, Waiter
 from tiered.store import TieredStore
 from tiered.testing import FakeClock
@@ -25,7 +26,8 @@ class Cancelled(BaseException):
     """Stands for a cancelled task."""
 
 
-WAITING = object()
+class LoaderError(Exception):
+    """What simulated loaders raise."""
 
 
 @dataclass(eq=False)
@@ -34,7 +36,9 @@ class Task:
     plan: Generator[Any, Any, Any]
     clock: FakeClock
     done: Callable[[Any, BaseException | None], None]
+    began: int = 0
     effect: Any = None
+    answer: list[Any] = field(default_factory=list)  # on its way
     parts: dict[int, Any] = field(default_factory=dict)  # of a Parallel: what has been answered
     woken: list[Outcome] = field(default_factory=list)
     waiter: Waiter | None = None
@@ -50,11 +54,17 @@ class World:
         self.tasks: list[Task] = []
         self.late: list[Callable[[], Any]] = []
         self.now = 0  # steps so far: the time of the oracle
+        self.trace: list[tuple[int, str, str]] = []
+        self.loads: Callable[[Task], None] = lambda task: None  # told of each task that comes to its loader
 
     def spawn(
-        self, name: str, clock: FakeClock, plan: Generator[Any, Any, Any], done: Callable[[Any, BaseException | None], None]
+        self,
+        name: str,
+        clock: FakeClock,
+        plan: Generator[Any, Any, Any],
+        done: Callable[[Any, BaseException | None], None],
     ) -> Task:
-        task = Task(name, plan, clock, done)
+        task = Task(name, plan, clock, done, self.now)
         self.tasks.append(task)
         self._advance(task, lambda: next(plan))
         return task
@@ -73,7 +83,9 @@ class World:
             if self.tasks:
                 raise AssertionError(f"deadlock: {[task.name for task in self.tasks]}")
             return bool(self.late)
-        self._perform(self.random.choice(ready))
+        task = self.random.choice(ready)
+        self.trace.append((self.now, task.name, type(task.effect).__name__))
+        self._perform(task)
         return True
 
     def run(self) -> None:
@@ -81,64 +93,86 @@ class World:
             self.step()
 
     def cancel(self, task: Task) -> None:
-        """As asyncio does it: thrown in at the effect under way, whose request may still arrive later."""
+        """As asyncio does it: thrown in at the effect under way, whose requests may still arrive later."""
         if task in self.tasks:
-            if hasattr(task.effect, "op") and self.random.random() < 0.5:
-                self._later(task.effect)
+            if not task.answer:
+                asks = task.effect.asks if isinstance(task.effect, Parallel) else [task.effect]
+                for at, ask in enumerate(asks):
+                    if hasattr(ask, "op") and at not in task.parts and self.random.random() < 0.5:
+                        self.late.append(next(ask.op())[1])
             self._leave(task)
-            self._advance(task, lambda: task.plan.throw(Cancelled()))
+            task.answer, task.parts = [], {}
+            if self.random.random() < 0.2:
+                task.plan.close()  # thrown away with its loop
+                self._end(task, None, Cancelled())
+            else:
+                self._advance(task, lambda: task.plan.throw(Cancelled()))
 
     # -- one effect ------------------------------------------------------------------------------------------------
 
     def _perform(self, task: Task) -> None:
         effect = task.effect
-        if isinstance(effect, Parallel):
+        if task.answer:
+            self._deliver(task, task.answer.pop())
+        elif isinstance(effect, Parallel):
             left = [at for at in range(len(effect.asks)) if at not in task.parts]
             at = self.random.choice(left)
             task.parts[at] = self._ask(effect.asks[at])
             if len(task.parts) == len(effect.asks):
                 answers, task.parts = [task.parts[at] for at in range(len(effect.asks))], {}
-                self._advance(task, lambda: task.plan.send(answers))
+                self._answer(task, answers)
         elif isinstance(effect, Sleep):
             task.clock.advance(0.05)  # not effect.seconds: jittered, and a seed must replay
-            self._advance(task, lambda: task.plan.send(None))
+            self._deliver(task, None)
         elif isinstance(effect, Join):
-            outcome = task.woken.pop()
-            self._advance(task, lambda: task.plan.send(outcome))
+            self._deliver(task, task.woken.pop())
         elif isinstance(effect, Load):
             if self.random.random() < 0.5:
                 return  # a slow loader
             try:
                 value = effect.function(effect.key)
             except Exception as error:
-                raised = error
-                self._advance(task, lambda: task.plan.throw(raised))
-            else:
-                self._advance(task, lambda: task.plan.send(value))
+                value = error
+            self._answer(task, value)
         else:
-            answer = self._ask(effect)
-            if isinstance(answer, TieredError):
-                self._advance(task, lambda: task.plan.throw(answer))
-            else:
-                self._advance(task, lambda: task.plan.send(answer))
+            self._answer(task, self._ask(effect))
+
+    def _answer(self, task: Task, answer: Any) -> None:
+        """It arrives now, or in a later step."""
+        if self.random.random() < 0.5:
+            task.answer = [answer]
+        else:
+            self._deliver(task, answer)
+
+    def _deliver(self, task: Task, answer: Any) -> None:
+        if isinstance(answer, Exception):
+            self._advance(task, lambda: task.plan.throw(answer))
+        else:
+            self._advance(task, lambda: task.plan.send(answer))
 
     def _ask(self, effect: Any) -> Any:
-        """Answer one request, or fail before it, after it, or before it with the request arriving late."""
+        """Answer one request, or fail before it, after it, in the middle, or before it with the request arriving late."""
         op = effect.op()
-        name, step = next(op)
+        name, step, items = next(op)
         if self.random.random() < self.faulty(effect.level.name, name):
-            how = self.random.choice(["before", "after", "late"])
+            how = self.random.choice(["before", "after", "late", "half"])
+            if how == "half" and name == "put" and len(items) > 1:
+                keys = [key for key, _ in items]
+                half = self.random.randrange(len(items))
+                refused = step(items[:half])
+                if self.random.random() < 0.5:
+                    step(items[half : half + 1])
+                written = [key for key in keys[:half] if key not in refused]
+                not_written = [key for key in keys if key in refused] + keys[half + 1 :]
+                return BatchError("simulated", written=written, unknown=keys[half : half + 1], not_written=not_written)
             if how == "after":
                 step()
-            elif how == "late":
+            elif how in ("late", "half"):
                 self.late.append(step)
             if how == "before" or name not in WRITES:
                 return BackendUnavailable(f"simulated {how}")
             return Indeterminate(f"simulated {how}")
         return _last(op, step())
-
-    def _later(self, effect: Any) -> None:
-        self.late.append(next(effect.op())[1])
 
     def _advance(self, task: Task, resume: Callable[[], Any]) -> None:
         held = LOADING.set(())
@@ -146,13 +180,13 @@ class World:
             task.effect = resume()
         except StopIteration as stop:
             self._end(task, stop.value, None)
-        except (TieredError, Cancelled, AssertionError, LoaderError) as error:
-            if isinstance(error, AssertionError):
-                raise
+        except (TieredError, Cancelled, LoaderError) as error:
             self._end(task, None, error)
         else:
             if isinstance(task.effect, Join):
                 self._subscribe(task)
+            elif isinstance(task.effect, Load):
+                self.loads(task)
         finally:
             LOADING.reset(held)
 
@@ -164,7 +198,7 @@ class World:
             return True
 
         flight = task.effect.flight
-        task.waiter = Waiter(wake, lambda: not task.dead)
+        task.waiter = Waiter(wake, task.effect.caller.alive)
         outcome = flight.subscribe(task.waiter)
         if outcome is not None:
             task.woken.append(outcome)
@@ -173,8 +207,8 @@ class World:
         """A waiter that is cancelled passes on what it was woken with."""
         if isinstance(task.effect, Join) and task.waiter is not None:
             task.effect.flight.unsubscribe(task.waiter)
-            if task.woken and task.woken.pop() is LEAD and task.effect.flight.outcome is None:
-                task.effect.flight.hand_over()
+            if task.woken and task.woken.pop() is LEAD:
+                task.effect.flight.hand_over(task.effect.caller.alive)
 
     def _end(self, task: Task, value: Any, error: BaseException | None) -> None:
         task.dead = True
@@ -182,10 +216,6 @@ class World:
             self.tasks.remove(task)
         self.now += 1
         task.done(value, error)
-
-
-class LoaderError(Exception):
-    """What simulated loaders raise."""
 
 
 def _last(op: Generator[Any, Any, Any], answer: Any) -> Any:

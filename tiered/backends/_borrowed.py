@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ..entry import Entry
 from ..policies.eviction import BLOCK
-from ._shelf import REAP, Shelf, life, rare
+from ._shelf import Shelf, rare
 from ._slot import Home, Rare, Slot, cost_of
 
 
@@ -65,29 +65,31 @@ class Borrowed(Shelf):
         self,
         home: Home,
         key: str,
-        value: bytes | None,
+        value: bytes,
         stamp: bytes,
         deadline: float,
-        *,
         seen: float = inf,
         record: Entry | None = None,
     ) -> bool:
-        now = self.time()
-        self.reap(now)
+        self.pause -= 1
+        if not self.pause:
+            self.tidy(home)
         old = home.slots.get(key)
+        if (old is not None and stamp < old.stamp) or not home.admits(key, stamp):
+            return False
         if old is not None:
             self.remove(old)
-        if record is None and life(home, deadline, seen) <= now:
-            return False
-        slot = rare(home, key, value, stamp, deadline, seen, record)
-        slot.cost = cost_of(key, value, 0)
+        slot = rare(home, deadline, seen, record)
+        slot.key, slot.value, slot.stamp = key, value, stamp
+        slot.freq, slot.cost = 0, cost_of(key, value)
         try:
             self.mapping[Place(home.name, key)] = slot
         except ValueError:  # cachetools: "value too large"
-            home.marks.pop(key, None)
             return False
         self._placed += 1
         home.slots[key] = slot
+        if record is not None:
+            home.marks[key] = slot
         if slot.due != inf:
             heapq.heappush(self._expiries, (slot.due, next(self._numbers), weakref.ref(slot)))
             if len(self._expiries) > 2 * len(self.mapping) + 64:
@@ -103,7 +105,7 @@ class Borrowed(Shelf):
         self.mapping.pop(Place(home.name, slot.key), None)
         self._taken += 1
 
-    def reap(self, now: float, limit: int = REAP) -> int:
+    def reap(self, now: float, limit: int) -> int:
         count = 0
         while limit > 0 and self._expiries and self._expiries[0][0] <= now:
             limit -= 1

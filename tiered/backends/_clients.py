@@ -9,33 +9,35 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any, TypeAlias
 
+import aiosqlite
 from sqlalchemy import URL, Engine, create_engine
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from ..errors import BackendUnavailable, TieredError
+from ..errors import BackendUnavailable
 from . import _sqlite
 from ._requests import Query, Transaction
 
 Request: TypeAlias = Query | Transaction
 
 READERS = 4
-"""Reads at a time in one pool: more gain nothing under the interpreter lock, and each may cache 32 MiB."""
+"""Reads at a time in one pool: more gain nothing under the interpreter lock, and each may cache 16 MiB."""
 
 
-_POOL: dict[str, Any] = {
-    "pool_size": READERS + 1,
-    "max_overflow": 0,
-    "pool_use_lifo": True,  # the connection used last has the warmest page cache
-    "pool_reset_on_return": None,  # a Session ends its transactions itself
-    "connect_args": _sqlite.CONNECT,
-}
+def _pool(**connecting: Any) -> dict[str, Any]:
+    return {
+        "pool_size": READERS + 1,
+        "max_overflow": 0,
+        "pool_use_lifo": True,  # the connection used last has the warmest page cache
+        "pool_reset_on_return": None,  # a Session ends its transactions itself
+        "connect_args": {**_sqlite.CONNECT, **connecting},
+    }
 
 
 def _crowded(request: Request, timeout: float) -> BackendUnavailable:
@@ -43,10 +45,6 @@ def _crowded(request: Request, timeout: float) -> BackendUnavailable:
     return BackendUnavailable(
         f"{what} of this process took longer than {timeout:.2g} s; nothing was written; try again"
     )
-
-
-def _refused(error: DBAPIError, path: str) -> TieredError:
-    return _sqlite.explain(error.orig or error, path)
 
 
 _CLOSED = "the store was closed meanwhile; nothing was written"
@@ -57,7 +55,7 @@ class ThreadPool:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._engine: Engine = create_engine(URL.create("sqlite+pysqlite", database=path), **_POOL)
+        self._engine: Engine = create_engine(URL.create("sqlite+pysqlite", database=path), **_pool())
         self._readers = threading.BoundedSemaphore(READERS)
         self._writer = threading.BoundedSemaphore(1)
         self._closed = False
@@ -72,15 +70,15 @@ class ThreadPool:
             while not self._closed:
                 try:
                     held = self._engine.raw_connection()
-                except DBAPIError as error:
-                    raise _refused(error, self._path) from error
+                except sqlite3.Error as error:
+                    raise _sqlite.explain(error, self._path) from error
                 session: Any = held.driver_connection
                 try:
                     return session.perform(request, deadline)
                 except _sqlite.Gone:
-                    session.broken = True
+                    continue
                 finally:
-                    if session.broken or self._closed:
+                    if session.closed or self._closed:
                         held.invalidate()
                     else:
                         held.close()
@@ -99,17 +97,23 @@ class ThreadPool:
 
 
 class LoopPool:
-    """Connections for the tasks of one event loop, each with its aiosqlite thread."""
+    """Connections for the tasks of one event loop, each with its aiosqlite thread.
+
+    A driver (aiosqlite's connection) belongs to whoever took it out of `_idle` under the lock: a task that uses it,
+    or `close`, which may run in any thread.
+    """
 
     def __init__(self, path: str) -> None:
+        self._engine: AsyncEngine = create_async_engine(
+            URL.create("sqlite+aiosqlite", database=path), **_pool(async_creator_fn=_connected)
+        )
         self._path = path
-        self._engine: AsyncEngine = create_async_engine(URL.create("sqlite+aiosqlite", database=path), **_POOL)
         self._readers = asyncio.Semaphore(READERS)
         self._writer = asyncio.Semaphore(1)
-        self._drivers: set[Any] = set()
+        self._lock = threading.Lock()
+        self._idle: set[Any] = set()
         self._closed = False
-        self._finalizer = weakref.finalize(self, _stop, self._drivers)
-        self._finalizer.atexit = False  # no thread can be started by then, and the workers are daemons
+        self._finalizer = weakref.finalize(self, _stop, self._idle)
 
     async def perform(self, request: Request, timeout: float) -> Any:
         deadline = time.monotonic() + timeout
@@ -125,78 +129,106 @@ class LoopPool:
         try:
             while not self._closed:
                 try:
-                    held = await self._engine.raw_connection()
-                except DBAPIError as error:
-                    raise _refused(error, self._path) from error
-                driver: Any = held.driver_connection
-                session = driver._connection  # noqa: SLF001
-                if session is None:  # close() was quicker
-                    held.invalidate()
-                    continue
-                self._drivers.add(driver)
-                try:
-                    # the one way to run a function in aiosqlite's thread: a request, transaction and all, is one hop
-                    return await driver._execute(session.perform, request, deadline)  # noqa: SLF001
+                    return await self._hop(request, deadline)
                 except _sqlite.Gone:
-                    session.broken = True
-                except asyncio.CancelledError:
-                    session.abandon()
-                    await _idle(driver)
-                    session.resume()
-                    raise
-                finally:
-                    if session.broken or self._closed:
-                        self._drivers.discard(driver)
-                        held.invalidate()
-                    else:
-                        held.close()
+                    continue
             raise BackendUnavailable(_CLOSED)
         finally:
             slots.release()
 
-    async def aclose(self) -> None:
-        """On the loop itself: close every connection and end its thread."""
-        if not self._closed:
-            self._closed = True
+    async def _hop(self, request: Request, deadline: float) -> Any:
+        """Perform a request, transaction and all, in one hop to a driver's thread and back."""
+        try:
+            held = await self._engine.raw_connection()
+        except sqlite3.Error as error:
+            raise _sqlite.explain(error, self._path) from error
+        driver: Any = held.driver_connection
+        with self._lock:
+            closed = self._closed
+            self._idle.discard(driver)
+        session = driver._connection  # noqa: SLF001
+        ended = threading.Event()
+
+        def job() -> Any:
             try:
-                await self._engine.dispose()
-                self._drivers.clear()
+                return session.perform(request, deadline)
             finally:
-                self._finalizer()
+                ended.set()
+
+        try:
+            if closed:
+                raise _sqlite.Gone
+            # aiosqlite has no public way to run a function in its thread; SQLAlchemy does as we do
+            return await driver._execute(job)  # noqa: SLF001
+        except asyncio.CancelledError:
+            # again and again: an interruption is lost on a statement that has not quite begun
+            try:
+                await _until(ended.is_set, session.abandon)
+            finally:
+                session.resume()
+            raise
+        finally:
+            with self._lock:
+                fit = not (self._closed or session is None or session.closed)
+                if fit:
+                    self._idle.add(driver)
+            if fit:
+                held.close()
+            else:
+                held.invalidate()
+                await _until(lambda: not driver._thread.is_alive())  # noqa: SLF001
+
+    async def aclose(self) -> None:
+        """On the loop itself: close what is idle and end its threads; what is in use when it is returned."""
+        with self._lock:
+            self._closed = True
+            self._idle.clear()
+        await self._engine.dispose()
 
     def close(self) -> None:
-        """From anywhere, also when the loop is closed."""
-        self._closed = True
-        self._finalizer()
+        """The same from anywhere, also when the loop is closed."""
+        with self._lock:
+            self._closed = True
+            self._finalizer()
 
     def disown(self) -> None:
         self._finalizer.detach()
-        for driver in self._drivers:
+        for driver in self._idle:
             driver._connection = None  # noqa: SLF001  its thread did not survive the fork; its Session is closed
 
 
-def _stop(drivers: set[Any]) -> None:
-    """End aiosqlite's threads without their loop. In a thread that has no loop: `stop` would else create one."""
-
-    def stop() -> None:
-        for driver in list(drivers):
-            driver.stop()
-
-    if drivers:
-        stopper = threading.Thread(target=stop)
-        stopper.start()
-        stopper.join()
-        drivers.clear()
+def _stop(idle: set[Any]) -> None:
+    """Close idle drivers and end their threads, without waiting for those and without any loop."""
+    for driver in idle:
+        driver._connection.shut()  # noqa: SLF001
+        driver._connection = None  # noqa: SLF001  else a driver collected at exit would warn
+        # In its own thread: elsewhere `stop` promises its answer to a loop, which may be closed by then.
+        driver._tx.put_nowait((None, driver.stop))  # noqa: SLF001
+    idle.clear()
 
 
-async def _idle(driver: Any) -> None:
-    """Wait until the driver's thread has ended its present job, however often the waiting task is cancelled."""
-    nothing = asyncio.ensure_future(driver._execute(int))  # noqa: SLF001  jobs run in order
-    while not nothing.done():
+async def _connected(*args: Any, **options: Any) -> Any:
+    """A connected driver. When that fails, or is cancelled, its thread has ended before the error arrives."""
+    driver: Any = aiosqlite.connect(*args, **options)
+    driver._thread.daemon = True  # noqa: SLF001  as SQLAlchemy sets it
+    try:
+        return await driver
+    except BaseException:
+        await _until(lambda: not driver._thread.is_alive())  # noqa: SLF001
+        raise
+
+
+async def _until(done: Callable[[], bool], nudge: Callable[[], object] = bool) -> None:
+    """Wait for another thread, also when cancelled: it is about to call back into this loop."""
+    cancelled: asyncio.CancelledError | None = None
+    while not done():
+        nudge()
         try:
-            await asyncio.wait([nothing])
-        except asyncio.CancelledError:
-            continue  # the caller re-raises the first one
+            await asyncio.sleep(0.001)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled:
+        raise cancelled
 
 
 _Held: TypeAlias = tuple[LoopPool, AsyncGenerator[None, None]]
@@ -242,8 +274,12 @@ class Clients:
             yield
         finally:
             with self._lock:
-                self._loops.pop(loop, None)
-            await pool.aclose()
+                held = self._loops.get(loop)
+                ours = held is not None and held[0] is pool
+                if ours:
+                    del self._loops[loop]
+            if ours:
+                await pool.aclose()
 
     def close(self) -> None:
         """Close every connection, of all threads and loops. The next use connects again."""
@@ -261,7 +297,9 @@ class Clients:
         with self._lock:
             held = self._loops.pop(asyncio.get_running_loop(), None)
         if held:
-            await held[1].aclose()
+            pool, guard = held
+            await pool.aclose()
+            await guard.aclose()
         await asyncio.to_thread(self.close)
 
     def disown(self) -> None:

@@ -16,11 +16,15 @@ from math import inf
 from ..clock import SYSTEM
 from ..entry import VALUE, Entry
 from ..policies.eviction import BLOCK, Policy
-from ._slot import Home, Rare, Slot, cost_of
+from ._slot import PER_ENTRY, Home, Rare, Slot
 from ._wheel import Wheel
 
-REAP = 8
-"""Slots looked at by a write in search of expired ones: more than a write adds, so that none linger."""
+PAUSE, REAP = 8, 64
+"""One write in 8 looks at up to 64 slots whose time may have come: more than writes add, so that none linger."""
+
+
+EMPTY_HOME = 600
+"""Bytes of a home and the tables that are mostly empty."""
 
 
 class Shelf(ABC):
@@ -36,6 +40,7 @@ class Shelf(ABC):
         self.homes: weakref.WeakValueDictionary[str, Home] = weakref.WeakValueDictionary()
         self.time = SYSTEM.time
         self.expired = 0
+        self.pause = PAUSE
         _shelves.add(self)
 
     def home(self, name: str) -> Home:
@@ -58,24 +63,29 @@ class Shelf(ABC):
         self,
         home: Home,
         key: str,
-        value: bytes | None,
+        value: bytes,
         stamp: bytes,
         deadline: float,
-        *,
         seen: float = inf,
         record: Entry | None = None,
     ) -> bool:
-        """Set what is held for `key`, whatever was there before -> whether it is now held.
+        """Set what is held for `key`, unless something newer is there or in flight (R12) -> whether it is now held.
 
-        What has expired or does not fit at all is not held, and neither is what it would have replaced.
+        What does not fit at all is not held, and neither is what it would have replaced. What has expired takes its
+        place like the rest, and is never served.
         """
 
     @abstractmethod
     def remove(self, slot: Slot) -> None:
         """Let go of a slot that is held."""
 
+    def tidy(self, home: Home) -> None:  # noqa: ARG002
+        """What a write to `home`, one in `PAUSE`, does besides: remove what has expired."""
+        self.pause = PAUSE
+        self.reap(self.time(), REAP)
+
     @abstractmethod
-    def reap(self, now: float, limit: int = REAP) -> int:
+    def reap(self, now: float, limit: int) -> int:
         """Look at up to `limit` slots whose time may have come -> how many of them had expired and are gone."""
 
 
@@ -88,8 +98,10 @@ class Own(Shelf):
         self.evictions = 0
         self._policy = policy
         self._blocks = 0
-        self._max_bytes = max_bytes
+        self._max_blocks = max_bytes / BLOCK
         self._max_entries = max_entries
+        self._per_entry = PER_ENTRY + BLOCK // 2
+        self._homes = self._tables = 0  # tables: of the homes in bytes; with the policy's in blocks
         self._wheel = Wheel()
 
     def _table(self) -> MutableMapping[str, Slot]:
@@ -97,13 +109,14 @@ class Own(Shelf):
 
     @property
     def bytes(self) -> int:  # type: ignore[override]
-        return self._blocks * BLOCK + self._policy.nbytes
+        return (self._blocks + self._tables) * BLOCK
 
     def find(self, home: Home, key: str) -> Slot | None:
         slot = home.slots.get(key)
-        if slot is not None and slot.value is not None and slot.due > self.time():
+        if slot is not None and slot.deadline > (now := self.time()) and slot.due > now:
             slot.freq += 1
-            self._policy.touch(slot)
+            if self._policy.on_read is not None:
+                self._policy.on_read(slot)
         return slot
 
     @property
@@ -115,84 +128,128 @@ class Own(Shelf):
         self,
         home: Home,
         key: str,
-        value: bytes | None,
+        value: bytes,
         stamp: bytes,
         deadline: float,
-        *,
         seen: float = inf,
         record: Entry | None = None,
     ) -> bool:
-        now = self.time()
-        self.reap(now)
-        cost = cost_of(key, value, self._policy.per_item)
+        self.pause -= 1
+        if not self.pause:
+            self.tidy(home)
         slot = home.slots.get(key)
-        if cost * BLOCK > self._max_bytes or (record is None and life(home, deadline, seen) <= now):
-            if slot is not None:
-                self.remove(slot)
+        if (slot is not None and stamp < slot.stamp) or (home.flights and not home.admits(key, stamp)):
             return False
-        if slot is not None and type(slot) is Slot and record is None:
-            slot.deadline = 0.0
-            slot.value = value
-            slot.stamp = stamp
-            slot.deadline = deadline
-            self._wheel.remove(slot)
-            self._wheel.add(slot, deadline)
-            self._blocks += cost - slot.cost
-            self._policy.resize(slot, cost)
-            self._fit(0, 0)
-            return slot.value is not None
+        cost = (len(key) if key.isascii() else sys.getsizeof(key)) + self._per_entry + len(value) >> 4
         if slot is not None:
-            self.remove(slot)
-        self._fit(1, cost)
+            if type(slot) is Slot and record is None and cost <= self._max_blocks and deadline > self.time():
+                self._fit(self._max_entries, self._max_blocks - (cost - slot.cost))
+                if slot.deadline:  # else it was evicted itself
+                    self._overwrite(slot, value, stamp, deadline, cost)
+                    return True
+            else:
+                self.remove(slot)
+        if cost > self._max_blocks:
+            return False
+        if self.entries >= self._max_entries or self._blocks + cost > self._max_blocks - self._tables:
+            self._fit(self._max_entries - 1, self._max_blocks - cost)
         if record is None and home.sliding is None:
-            slot = Slot(home, key, value, stamp, deadline)
+            slot = Slot()
+            slot.deadline = due = deadline
+            slot.home = home
         else:
-            slot = rare(home, key, value, stamp, deadline, seen, record)
+            slot = rare(home, deadline, seen, record)
+            due = slot.due
+        slot.key = key
+        slot.modulus = home.modulus
+        slot.freq = 0
         slot.cost = cost
+        slot.value = value
+        slot.stamp = stamp
+        if due == inf:
+            slot.before = slot.after = None
+        else:  # `Wheel.add` written out, it is on the way of most writes
+            wheel = self._wheel
+            slot.after = bucket = wheel.bucket if wheel.start <= due < wheel.stop else wheel.choose(due)
+            slot.before = last = bucket.before
+            last.after = bucket.before = slot
+        self._policy.add(slot)
         self.entries += 1
         self._blocks += cost
-        self._policy.add(slot)
-        self._wheel.add(slot, slot.due)
         home.slots[key] = slot
+        if record is not None:
+            home.marks[key] = slot
+        if not home.weight:
+            self._weigh(home)
         return True
+
+    def tidy(self, home: Home) -> None:
+        super().tidy(home)
+        self._weigh(home)
+
+    def _weigh(self, home: Home) -> None:
+        """Account for the table of `home`, and for what the policy keeps, as they are now."""
+        weight = (sys.getsizeof(home.slots) + EMPTY_HOME) if home.slots else 0
+        self._homes += weight - home.weight
+        home.weight = weight
+        self._tables = (self._homes + self._policy.nbytes) // BLOCK
+
+    def _overwrite(self, slot: Slot, value: bytes, stamp: bytes, deadline: float, cost: int) -> None:
+        """In place, for readers without the lock in this order."""
+        slot.deadline = 0.0
+        slot.value = value
+        slot.stamp = stamp
+        slot.deadline = deadline
+        self._wheel.remove(slot)
+        if deadline != inf:
+            self._wheel.add(slot, deadline)
+        self._blocks += cost - slot.cost
+        self._policy.resize(slot, cost)
+
+    def _fit(self, entries: float, blocks: float) -> None:
+        """Evict until no more than that are held; where there are thousands, a few at a time for speed."""
+        rounds = 0
+        while self.entries and (self.entries > entries or self._blocks + self._tables > blocks):
+            victims = self._policy.evict(min(16, 1 + (self.entries >> 10)))
+            self.evictions += len(victims)
+            self._leave(victims)  # type: ignore[arg-type]  # it was given slots
+            rounds += 1
+            if not (rounds & 15 and self.entries):  # making much room makes tables smaller
+                self._tables = (self._homes + self._policy.nbytes) // BLOCK
 
     def remove(self, slot: Slot) -> None:
         self._policy.forget(slot)
-        self._left(slot)
+        self._leave([slot])
 
-    def _left(self, slot: Slot) -> None:
-        """The policy has let go of the slot: so does everything else."""
-        home = slot.home
-        slot.deadline = 0.0
-        del home.slots[slot.key]
-        home.marks.pop(slot.key, None)
-        self._wheel.remove(slot)
-        self.entries -= 1
-        self._blocks -= slot.cost
-        self._policy.retired += slot.freq
-        slot.freq = 0
-        slot.value = None
-        left = len(home.slots)
-        if not left & 63 and sys.getsizeof(home.slots) > 96 * left + 4096:
-            # deletes never shrink a dict; readers miss for a moment and ask again under the lock
-            kept = dict(home.slots)
-            home.slots.clear()
-            home.slots.update(kept)
+    def _leave(self, gone: list[Slot]) -> None:
+        """The policy has let go of them: so does everything else."""
+        for slot in gone:
+            home = slot.home
+            slot.deadline = 0.0
+            slots = home.slots
+            del slots[slot.key]
+            if home.marks:
+                home.marks.pop(slot.key, None)
+            before, after = slot.before, slot.after
+            if before is not None and after is not None:
+                before.after = after
+                after.before = before
+                slot.before = None
+            self._blocks -= slot.cost
+            if slot.freq:
+                self._policy.retired += slot.freq
+                slot.freq = 0
+            left = len(slots)
+            if not left & 255:
+                if sys.getsizeof(slots) > 96 * left + 4096:
+                    # deletes never shrink a dict; readers miss for a moment and ask again under the lock
+                    kept = dict(slots)
+                    slots.clear()
+                    slots.update(kept)
+                self._weigh(home)
+        self.entries -= len(gone)
 
-    def _fit(self, entries: int, blocks: int) -> None:
-        """Evict until that much more fits."""
-        policy = self._policy
-        while (
-            self.entries + entries > self._max_entries
-            or (self._blocks + blocks) * BLOCK + policy.nbytes > self._max_bytes
-        ):
-            victim = policy.evict()
-            if victim is None:
-                return
-            self.evictions += 1
-            self._left(victim)  # type: ignore[arg-type]  # the policy holds the slots it was given
-
-    def reap(self, now: float, limit: int = REAP) -> int:
+    def reap(self, now: float, limit: int) -> int:
         count = 0
         for slot in self._wheel.take(now, limit):
             due = slot.due
@@ -205,21 +262,12 @@ class Own(Shelf):
         return count
 
 
-def life(home: Home, deadline: float, seen: float) -> float:
-    """When a value would expire, in seconds since the epoch."""
-    return deadline if home.sliding is None else min(deadline, seen + home.sliding)
-
-
-def rare(
-    home: Home, key: str, value: bytes | None, stamp: bytes, deadline: float, seen: float, record: Entry | None
-) -> Rare:
-    """A slot that is more than a value with a deadline."""
-    slot = Rare(home, key, value, stamp, deadline)
+def rare(home: Home, deadline: float, seen: float, record: Entry | None) -> Rare:
+    """A slot that is more than a value with a deadline; what all slots have is still to be set."""
+    slot = Rare()
+    slot.home = home
     slot.seen, slot.record = seen, record
-    if record is not None and record.kind != VALUE:
-        slot.deadline = 0.0
-        slot.value = None
-        home.marks[key] = slot
+    slot.deadline = deadline if record is None or record.kind == VALUE else 0.0
     return slot
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import random
 import sys
 import weakref
 from collections.abc import MutableMapping
@@ -23,22 +23,12 @@ class Slot(Item):
 
     __slots__ = ("after", "before", "deadline", "home", "stamp", "value")
 
-    value: bytes | None  # None in what is not a value, and once it has left
+    value: bytes
     stamp: bytes
     deadline: float  # seconds since the epoch, inf for never
     home: Home
     before: Slot | None  # neighbours in a bucket of the wheel; None while in none
     after: Slot | None
-
-    def __init__(self, home: Home, key: str, value: bytes | None, stamp: bytes, deadline: float) -> None:
-        self.key = key
-        self.salt = home.salt
-        self.freq = 0
-        self.value = value
-        self.stamp = stamp
-        self.deadline = deadline
-        self.home = home
-        self.before = self.after = None
 
     @property
     def due(self) -> float:
@@ -47,7 +37,7 @@ class Slot(Item):
 
     def entry(self) -> Entry:
         expires = None if self.deadline == inf else int(self.deadline * 1000 + 1e-3)
-        return Entry(VALUE, self.stamp, expires, self.value or b"")
+        return Entry(VALUE, self.stamp, expires, self.value)
 
 
 class Rare(Slot):
@@ -64,7 +54,7 @@ class Rare(Slot):
 
     def __len__(self) -> int:
         """Bytes of the value: lets a mapping of the user's measure with `getsizeof=len`."""
-        return len(self.value or b"")
+        return len(self.value)
 
     def __bool__(self) -> bool:
         return True
@@ -80,7 +70,7 @@ class Rare(Slot):
             return self.record
         due = self.due
         expires = None if due == inf else int(due * 1000 + 1e-3)
-        return Entry(VALUE, self.stamp, expires, self.value or b"")
+        return Entry(VALUE, self.stamp, expires, self.value)
 
 
 class Home:
@@ -89,16 +79,17 @@ class Home:
     It lives as long as a slot in a queue, or a `Space`, refers to it.
     """
 
-    __slots__ = ("__weakref__", "flights", "marks", "name", "salt", "sliding", "slots", "users")
+    __slots__ = ("__weakref__", "flights", "marks", "modulus", "name", "sliding", "slots", "users", "weight")
 
     def __init__(self, name: str, slots: MutableMapping[str, Slot], marks: MutableMapping[str, Slot]) -> None:
         self.name = name
         self.slots = slots
         self.marks = marks  # the slots that are no values: purge looks at nothing else
         self.flights: dict[str, Flight] = {}
-        self.users: weakref.WeakSet[object] = weakref.WeakSet()  # the handles in use
+        self.users: list[weakref.ref[object]] = []  # the handles in use
+        self.weight = 0  # bytes of the table, as last accounted for
         self.sliding: float | None = None
-        self.salt = int.from_bytes(os.urandom(7), "big")
+        self.modulus = (1 << 29) + random.getrandbits(29) | 1
 
     def admits(self, key: str, stamp: bytes) -> bool:
         """R12: whether nothing newer than `stamp` was put, filled or dropped for `key` while it is in flight."""
@@ -120,15 +111,12 @@ class Flight:
         self.high = ZERO
 
 
-_FIXED = (
-    sys.getsizeof(Slot(Home("", {}, {}), "", b"", ZERO, 0.0))
-    + sys.getsizeof(ZERO)
-    + sys.getsizeof(0.0)
-    + 52  # a dict's share: 22 to 44 bytes when it has grown, 44 to 88 where entries come and go
-)
+PER_ENTRY = sys.getsizeof(Slot()) + sys.getsizeof(ZERO) + sys.getsizeof(0.0) + sys.getsizeof(b"") + sys.getsizeof("")
+"""Bytes that an entry takes beyond the lengths of its key and value, without its share of tables."""
 
 
-def cost_of(key: str, value: bytes | None, per_item: int) -> int:
-    """The blocks of memory that an entry takes, its share of tables included."""
-    size = _FIXED + per_item + sys.getsizeof(key) + (0 if value is None else len(value) + 33)
-    return (size + BLOCK // 2) // BLOCK
+def cost_of(key: str, value: bytes) -> int:
+    """The blocks of memory that an entry takes, without its share of tables."""
+    size = PER_ENTRY + len(value)
+    size += len(key) if key.isascii() else sys.getsizeof(key) - sys.getsizeof("")
+    return size + BLOCK // 2 >> 4

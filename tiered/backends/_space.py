@@ -67,28 +67,26 @@ class Space:
     def install(self, key: str, value: bytes, stamp: bytes, deadline: float, cap: float = inf) -> bool:
         """Hold `value` until `deadline`, wall seconds, unless something newer is known (R12) -> whether it is held.
 
-        With a sliding time to live hits extend the deadline, never past `cap`. A value that was accepted but does
-        not fit, or has expired, leaves nothing behind.
+        With a sliding time to live hits extend the deadline, never past `cap`. A value that does not fit is not held,
+        and neither is what it would have replaced.
         """
-        with self._shelf.lock:
-            return self._install(key, value, stamp, deadline, cap)
+        home, shelf = self._home, self._shelf
+        with shelf.lock:
+            if home.sliding is None:
+                return shelf.put(home, key, value, stamp, deadline)
+            return shelf.put(home, key, value, stamp, cap, deadline - home.sliding)
 
     def install_many(self, items: Iterable[tuple[str, bytes, bytes, float, float]]) -> None:
         """`install` for each (key, value, stamp, deadline, cap)."""
+        home, put = self._home, self._shelf.put
         rest = iter(items)
         while batch := list(itertools.islice(rest, SLICE)):
             with self._shelf.lock:
                 for key, value, stamp, deadline, cap in batch:
-                    self._install(key, value, stamp, deadline, cap)
-
-    def _install(self, key: str, value: bytes, stamp: bytes, deadline: float, cap: float) -> bool:
-        home = self._home
-        slot = home.slots.get(key)
-        if (slot is not None and stamp < slot.stamp) or not home.admits(key, stamp):
-            return False
-        if home.sliding is None:
-            return self._shelf.put(home, key, value, stamp, deadline)
-        return self._shelf.put(home, key, value, stamp, cap, seen=deadline - home.sliding)
+                    if home.sliding is None:
+                        put(home, key, value, stamp, deadline)
+                    else:
+                        put(home, key, value, stamp, cap, deadline - home.sliding)
 
     def drop(self, key: str, stamp: bytes) -> None:
         """Forget what is not newer than `stamp`, and let nothing older in while the key is in flight (R12)."""
@@ -158,6 +156,8 @@ def _plain_hits(home: Home, time: Callable[[], float], hit: Hit) -> Hits:
     find = home.slots.__getitem__
 
     def hits(keys: Sequence[str]) -> list[bytes | None]:
+        if len(keys) == 1:
+            return [hit(keys[0])]
         try:
             slots = list(map(find, keys))
         except (KeyError, TypeError):

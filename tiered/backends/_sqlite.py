@@ -59,8 +59,9 @@ _UPSERT = f"""{_INSERT} ON CONFLICT (namespace, key) DO UPDATE
               SET stamp = excluded.stamp, expires_at = excluded.expires_at, value = excluded.value WHERE """
 _DAMAGED = "typeof(stamp) <> 'blob' OR length(stamp) <> 12"  # must not refuse writes for ever
 _INVALID = "substr({}.value, 15, 1) IN (x'02', x'0A')"  # the record's flags: kind invalid, with and without expiry
-PUT = f"""{_UPSERT} excluded.stamp > stamp OR {_DAMAGED} OR (excluded.stamp = stamp
-          AND {_INVALID.format("tiered_entries")} AND NOT {_INVALID.format("excluded")})"""
+_RENEWED = "expires_at > 0 AND (excluded.expires_at IS NULL OR excluded.expires_at > expires_at)"  # a copy, read again
+PUT = f"""{_UPSERT} excluded.stamp > stamp OR {_DAMAGED} OR (excluded.stamp = stamp AND ({_RENEWED}
+          OR ({_INVALID.format("tiered_entries")} AND NOT {_INVALID.format("excluded")})))"""
 VOID = f"{_UPSERT} excluded.stamp >= stamp OR {_DAMAGED}"
 ADD = f"{_INSERT} ON CONFLICT DO NOTHING"
 CHANGE = "UPDATE tiered_entries SET stamp = ?, expires_at = ?, value = ? WHERE namespace = ? AND key = ? AND stamp = ?"
@@ -81,7 +82,7 @@ PING = "PRAGMA schema_version"  # reads the file, and no row
 
 _PRAGMAS = (
     "PRAGMA synchronous = NORMAL",
-    "PRAGMA cache_size = -32768",  # 32 MiB: with the checkpoint below, 1.4x on batches of 5 MB
+    "PRAGMA cache_size = -16384",  # 16 MiB: holds a batch of 5 MB being written; a long scan fills it and no more
     "PRAGMA wal_autocheckpoint = 4000",
 )
 _SLICE = "PRAGMA busy_timeout = 50"  # SQLite waits so long at a time; between slices we look at deadline and caller
@@ -101,9 +102,9 @@ class Session(sqlite3.Connection):
 
     def __init__(self, database: str, **options: Any) -> None:
         self.path = database
-        self.broken = False  # not to be used again
+        self.closed = False
         self._ready = False
-        self._closed = False
+        self._broken = False  # to be closed after this request
         self._abandoned = False
         self._gate = threading.Lock()
         with _registry:
@@ -116,35 +117,42 @@ class Session(sqlite3.Connection):
         Raises BackendUnavailable, Indeterminate, ForeignValue or CorruptEntry; Gone when already closed.
         """
         with self._gate:
-            if self._closed:
+            if self.closed:
                 raise Gone
             try:
                 if not self._ready:
+                    self._broken = True
                     self._prepare(deadline)
+                    self._ready, self._broken = True, False
                 if isinstance(request, Transaction):
                     return self._transact(request, deadline)
                 return self._patiently(lambda: self._statement(request), deadline)
             except sqlite3.Error as error:
-                self.broken = True  # the next use connects and looks at the file afresh
+                self._broken = True
                 raise explain(error, self.path) from error
             finally:
                 self._rollback()
+                if self._broken:  # the next use connects and looks at the file afresh
+                    self.closed = True
+                    self.close()
 
     def abandon(self) -> None:
         """From any thread: end the request being performed, uncommitted if it can be."""
         self._abandoned = True
-        if not self._closed:
+        try:
             self.interrupt()
+        except sqlite3.ProgrammingError:
+            return  # closed, so it has ended
 
     def resume(self) -> None:
         """After `abandon`, once the request has ended: take requests again."""
         self._abandoned = False
 
-    def shut(self, wait: float) -> None:
-        """Close once the request being performed has ended, or leave it after `wait` seconds."""
+    def shut(self, wait: float = -1) -> None:
+        """Close once the request being performed has ended; leave it open when that takes over `wait` seconds."""
         if self._gate.acquire(timeout=wait):
             try:
-                self._closed = True
+                self.closed = True
                 self.close()
             finally:
                 self._gate.release()
@@ -173,7 +181,7 @@ class Session(sqlite3.Connection):
         except sqlite3.Error as error:
             if _code(error) in _NOT_COMMITTED:
                 raise
-            self.broken = True
+            self._broken = True
             raise Indeterminate(
                 f"SQLite answered a commit to {self.path} with '{error}': it may or may not have been written"
             ) from error
@@ -181,11 +189,11 @@ class Session(sqlite3.Connection):
 
     def _rollback(self) -> None:
         """No transaction outlives its request, whatever ended it."""
-        if not self._closed and self.in_transaction:
+        if self.in_transaction:
             try:
                 self.execute("ROLLBACK")
             except sqlite3.Error:
-                self.broken = True  # closing the connection is a rollback too
+                self._broken = True  # closing the connection is a rollback too
 
     def _patiently(self, attempt: Callable[[], T], deadline: float) -> T:
         """Try until it is not refused for a lock, or the deadline has passed."""
@@ -222,7 +230,6 @@ class Session(sqlite3.Connection):
                 self.execute(SCHEMA[name])
             self._missing()  # again: another program may have made tables of these names meanwhile
             self.execute("COMMIT")
-        self._ready = True
 
     def _missing(self) -> list[str]:
         """What of the schema is not there yet. Raises ForeignValue for a table of another shape under our name."""
@@ -250,9 +257,9 @@ def _code(error: sqlite3.Error) -> int:
     return getattr(error, "sqlite_errorcode", 0)
 
 
-def explain(error: BaseException, path: str) -> TieredError:
+def explain(error: sqlite3.Error, path: str) -> TieredError:
     """What a failed request, rolled back, means to the user."""
-    code = _code(error) & 0xFF if isinstance(error, sqlite3.Error) else 0
+    code = _code(error) & 0xFF
     if code == sqlite3.SQLITE_NOTADB:
         return ForeignValue(f"{path} is not an SQLite database: it was left untouched; use another file name")
     if code == sqlite3.SQLITE_CORRUPT:

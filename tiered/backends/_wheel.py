@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import inf
 
 from ._slot import Slot
 
@@ -29,7 +28,7 @@ class Wheel:
     never late, because a slot is placed by its absolute second.
     """
 
-    __slots__ = ("_buckets", "_due", "_second")
+    __slots__ = ("_buckets", "_due", "_second", "bucket", "start", "stop")
 
     LEVELS = 5
 
@@ -37,25 +36,34 @@ class Wheel:
         self._buckets: dict[int, Bucket] = {}
         self._due = Bucket()  # slots whose bucket's time has come
         self._second = 0
+        self.bucket = self._due  # the last one chosen, and the times that go there
+        self.start = self.stop = 0
 
     def add(self, slot: Slot, due: float) -> None:
-        """Remember `slot` until `due` seconds since the epoch; inf needs no remembering."""
-        if due == inf:
-            return
+        """Remember `slot` until `due` seconds since the epoch."""
+        bucket = self.bucket if self.start <= due < self.stop else self.choose(due)
+        last = bucket.before
+        slot.before = last
+        slot.after = bucket
+        last.after = bucket.before = slot
+
+    def choose(self, due: float) -> Bucket:
+        """The bucket for that time."""
         now = self._second
         second = max(int(due), now) + 1  # by then it has expired
         level = ((second - now).bit_length() - 1) // 6
         if level >= self.LEVELS:
             level = self.LEVELS - 1
             second = now + (63 << 6 * level)
-        place = level << 6 | (second >> 6 * level & 63)
+        index = second >> 6 * level
+        place = level << 6 | index & 63
         bucket = self._buckets.get(place)
         if bucket is None:
             bucket = self._buckets[place] = Bucket()
-        last = bucket.before
-        slot.before = last
-        slot.after = bucket
-        last.after = bucket.before = slot
+        self.bucket = bucket
+        self.start = max(index << 6 * level, now + (1 << 6 * level)) - 1
+        self.stop = min(index + 1 << 6 * level, now + (64 << 6 * level)) - 1
+        return bucket
 
     def remove(self, slot: Slot) -> None:
         """Forget `slot`, if it is here."""
@@ -81,6 +89,7 @@ class Wheel:
         """Move the buckets whose time has come to `_due`: at most 64 a level, however far the clock has stepped."""
         before = self._second
         self._second = second
+        self.start = self.stop = 0
         for level in range(self.LEVELS):
             old, new = before >> 6 * level, second >> 6 * level
             if new <= old:

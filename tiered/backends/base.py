@@ -114,7 +114,12 @@ class BaseBackend(Handle, BaseStore[str, bytes]):
                 raise found.at(self.scheme)
         entries = cast("list[Entry | None]", answers)
         SYSTEM.observe(max((entry.stamp for entry in entries if entry is not None), default=ZERO))
-        return [entry.value if entry is not None and entry.live(now) else None for entry in entries]
+        return [  # Entry.live, unrolled: batches are large
+            entry.value
+            if entry is not None and entry.kind == VALUE and (entry.expires is None or entry.expires > now)
+            else None
+            for entry in entries
+        ]
 
     def _valued(self, pairs: Any) -> dict[str, tuple[int, bytes]]:
         checked = check_pairs(pairs, self.capabilities.max_key, self.capabilities.max_value)

@@ -7,6 +7,7 @@ import functools
 import heapq
 import itertools
 import time as _time
+import weakref
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from math import inf
 from typing import Any, Literal, NoReturn, ParamSpec, TypeVar
@@ -85,7 +86,7 @@ class Memory(BaseBackend):
         else:
             count, size = (inf if bound is None else bound for bound in (max_entries, max_bytes))
             chosen: Adaptive | Lru = Adaptive(count, size / BLOCK) if policy == "adaptive" else Lru()
-            self._touch = chosen.touch if isinstance(chosen, Lru) else None
+            self._touch = chosen.on_read
             self._shelf = Own(chosen, size, count)
             self._bounds = f"max_bytes={max_bytes}, max_entries={max_entries}, policy={policy!r}"
         limit = 512 * 2**20 if max_bytes is None or cache is not None else max_bytes
@@ -103,7 +104,7 @@ class Memory(BaseBackend):
             shelf.time = time
             home = shelf.home(namespace)
             if home.sliding != sliding:
-                if home.users:
+                if any(user() is not None for user in home.users):
                     raise ConfigurationError(
                         "two stacks share a namespace of one Memory, with different sliding times to live: "
                         "give them the same, or a Memory each"
@@ -112,7 +113,7 @@ class Memory(BaseBackend):
                     shelf.remove(slot)
                 home.sliding = sliding
             space = open_space(shelf, home, time, self._touch)
-            home.users.add(space)
+            home.users = [user for user in home.users if user() is not None] + [weakref.ref(space)]
         return space
 
     @_immediate
@@ -143,7 +144,8 @@ class Memory(BaseBackend):
         for home, some in self._slices(space, items):
             for key, entry, seen in some:
                 slot = home.slots.get(key)
-                if (None if slot is None else slot.stamp) != seen or not home.admits(key, entry.stamp):
+                held = None if slot is None else slot.stamp
+                if held != seen or self._newer(home, key, entry.stamp) is not None:
                     refused.add(key)
                 else:
                     self._keep(home, key, entry)
@@ -153,8 +155,7 @@ class Memory(BaseBackend):
     def fill(self, space: str, items: Sequence[tuple[str, Entry, bytes]], packing: Packing | None) -> None:  # noqa: ARG002
         for home, some in self._slices(space, items):
             for key, entry, _ in some:
-                slot = home.slots.get(key)
-                if (slot is None or beats(entry, slot.entry())) and home.admits(key, entry.stamp):
+                if (slot := home.slots.get(key)) is None or beats(entry, slot.entry()):
                     self._keep(home, key, entry)
 
     @_immediate
@@ -162,9 +163,7 @@ class Memory(BaseBackend):
         """As in `Backend`: there are no leases, so a mark is left, into absence too (R8)."""
         for home, some in self._slices(space, marks):
             for key, stamp in some:
-                slot = home.slots.get(key)
-                if home.admits(key, stamp) and (slot is None or slot.stamp <= stamp):
-                    self._keep(home, key, Entry(INVALID, stamp, None, b""))
+                self._keep(home, key, Entry(INVALID, stamp, None, b""))
 
     @_immediate
     def scan(self, space: str, prefix: str, after: str | None, limit: int, now_ms: int) -> list[str]:
@@ -174,10 +173,7 @@ class Memory(BaseBackend):
         live = (
             key
             for key, slot in slots
-            if key.startswith(prefix)
-            and (after is None or key > after)
-            and slot.value is not None
-            and slot.due * 1000 > now_ms
+            if key.startswith(prefix) and (after is None or key > after) and slot.entry().live(now_ms)
         )
         return heapq.nsmallest(limit, live)
 
@@ -227,8 +223,7 @@ class Memory(BaseBackend):
     def _keep(self, home: Home, key: str, entry: Entry) -> None:
         plain = entry.kind == VALUE and entry.soft is None
         deadline = inf if entry.expires is None else entry.expires / 1000
-        value = entry.value if entry.kind == VALUE else None
-        self._shelf.put(home, key, value, entry.stamp, deadline, record=None if plain else entry)
+        self._shelf.put(home, key, entry.value, entry.stamp, deadline, record=None if plain else entry)
 
     # -- counters --------------------------------------------------------------------------------------------------
 

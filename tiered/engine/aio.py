@@ -49,7 +49,7 @@ async def _join(flight: Flight, caller: Caller) -> Outcome:
         if not woken.done():
             woken.set_result(outcome)
         elif outcome.lead:  # cancelled while the news was on its way
-            flight.hand_over()
+            flight.hand_over(caller.alive)
 
     def wake(outcome: Outcome) -> bool:
         try:
@@ -67,9 +67,9 @@ async def _join(flight: Flight, caller: Caller) -> Outcome:
             await asyncio.wait([woken], timeout=LOOK)
             flight.rescue()
         return woken.result()
-    except asyncio.CancelledError:
+    except BaseException:  # cancelled, or thrown away: what it was woken with must not be lost
         flight.unsubscribe(waiter)
-        if woken.done() and woken.result().lead:
-            flight.hand_over()
+        if woken.done() and not woken.cancelled() and woken.result().lead:
+            flight.hand_over(caller.alive)
         woken.cancel()
         raise

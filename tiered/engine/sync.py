@@ -68,7 +68,10 @@ def loading(flight: Flight | None) -> Iterator[None]:
         yield
     finally:
         if token is not None:
-            LOADING.reset(token)
+            try:
+                LOADING.reset(token)
+            except ValueError:  # thrown away with its loop, by the garbage collector, in another context
+                pass
 
 
 def _join(flight: Flight, caller: Caller) -> Outcome:
@@ -90,9 +93,10 @@ def _join(flight: Flight, caller: Caller) -> Outcome:
             flight.rescue()
         return woken[0]
     except BaseException:  # interrupted: what it was woken with must not be lost
-        flight.unsubscribe(waiter)
+        if not flight.unsubscribe(waiter) and not woken:
+            gate.acquire()  # the news is on its way
         if woken and woken[0].lead:
-            flight.hand_over()
+            flight.hand_over(caller.alive)
         raise
 
 

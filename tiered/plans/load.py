@@ -9,7 +9,7 @@ from ..effects import Fetch, Join, Load, Plan, Put, Swap
 from ..entry import VALUE, Entry
 from ..errors import CorruptEntry, TieredError, UnknownVersion
 from ..flight import Caller, Flight, Outcome
-from .read import look
+from .read import look, observe
 from .stack import Stack, Writing, ask, log, publish
 
 Admit = Callable[[Any], bytes | None]
@@ -34,7 +34,7 @@ def load(
         if flight is None:
             return (yield from _look_or_load(stack, key, loader, expires, admit, None))
         if leads:
-            return (yield from _lead(stack, flight, key, loader, expires, admit))
+            return (yield from _lead(stack, flight, key, loader, expires, admit, caller))
         try:
             outcome: Outcome = yield Join(flight, caller)
         finally:
@@ -44,7 +44,7 @@ def load(
         if not outcome.lead:
             return outcome.value
         if flight.outcome is None:  # handed over with its other waiters; else it is over, and a new one begins
-            return (yield from _lead(stack, flight, key, loader, expires, admit))
+            return (yield from _lead(stack, flight, key, loader, expires, admit, caller))
 
 
 def _lead(
@@ -54,17 +54,18 @@ def _lead(
     loader: Callable[[str], Any],
     expires: Callable[[], int | None],
     admit: Admit,
+    caller: Caller,
 ) -> Plan[bytes | None]:
     try:
         value = yield from _look_or_load(stack, key, loader, expires, admit, flight)
     except Exception as error:
-        flight.land(Outcome(error=error))
+        flight.land(caller.alive, Outcome(error=error))
         raise
     except BaseException:  # cancelled, or the generator is thrown away: not an answer for the others
-        flight.hand_over()
+        flight.hand_over(caller.alive)
         raise
     else:
-        flight.land(Outcome(value))
+        flight.land(caller.alive, Outcome(value))
         return value
     finally:
         stack.flights.leave(flight)
@@ -103,8 +104,6 @@ def _look_or_load(
             yield from publish(stack, {key: entry}, began)
             return value
         writing.withdraw()
-        [found] = yield from ask(stack, [Fetch(stack.authority, stack.space, [key])])
-        if isinstance(found, list) and isinstance(found[0], Entry) and found[0].live(stack.now_ms()):
-            stack.clock.observe(found[0].stamp)
-            return found[0].value
-        return value
+        [answer] = yield from ask(stack, [Fetch(stack.authority, stack.space, [key])])
+        [found] = [None] if isinstance(answer, TieredError) else observe(stack, answer)
+        return found.value if isinstance(found, Entry) and found.live(stack.now_ms()) else value

@@ -97,7 +97,7 @@ def _keep(
     yield from ask(stack, fills)
 
 
-def _observe(stack: Stack, answers: Sequence[Found]) -> Sequence[Found]:
+def observe(stack: Stack, answers: Sequence[Found]) -> Sequence[Found]:
     """Advance the clock past every stamp read; entries from too far in the future become errors (R1)."""
     stamps = [found.stamp for found in answers if found.__class__ is Entry]
     try:
@@ -125,7 +125,7 @@ def _sift_copies(
     floor = level.floor if monotonic < level.floor_until else b""
     copies: dict[str, Entry] = {}
     missed: dict[str, bytes] = {}
-    for key, found in zip(keys, _observe(stack, answers), strict=True):
+    for key, found in zip(keys, observe(stack, answers), strict=True):
         if isinstance(found, Entry) and found.kind != INVALID and found.stamp > floor:
             if found.expires is None or found.expires > now:
                 copies[key] = found
@@ -145,7 +145,7 @@ def _sift_authority(stack: Stack, sight: Sight, keys: Sequence[str], answers: Se
     level, now = stack.authority, stack.now_ms()
     live: dict[str, Entry] = {}
     graves: dict[str, Entry] = {}
-    for key, found in zip(keys, _observe(stack, answers), strict=True):
+    for key, found in zip(keys, observe(stack, answers), strict=True):
         if isinstance(found, Entry):
             kind, stamp, expires, _, _ = found  # Entry.live, unrolled: batches are large
             if kind == VALUE and (expires is None or expires > now):

@@ -57,9 +57,9 @@ def upkeep(stack: Stack, written: int) -> Plan[None]:
 def flush(stack: Stack) -> Plan[None]:
     """Repair every tier as far as it can be reached (R16)."""
     for level in stack.uppers:
-        while level.broken:
-            if not (yield from repair(stack, level)):
-                break
+        if level.broken and (yield from ping(level)) is None:  # asked though it may be skipped: it can be back
+            while level.broken and (yield from repair(stack, level)):
+                pass
 
 
 def ping(level: Level) -> Plan[TieredError | None]:

@@ -193,9 +193,9 @@ class Writing:
             level.break_off(stack.space, self._stamps, stack.clock.monotonic())
 
     def withdraw(self) -> None:
-        """The authority refused it for good: what lies above is no older than before."""
+        """The authority refused it for good: what lies above is as good, or as bad, as before."""
         for level in self._stack.uppers:
-            level.unmark(self._stack.space, self._stamps)
+            level.unmark(self._stack.space, self._stamps, arrived=False)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -226,6 +226,6 @@ def publish(stack: Stack, entries: Mapping[str, Entry], began: float) -> Plan[No
             else:
                 level.unmark(stack.space, stamps)
                 lost.update(answer)
-    stack.remember({key: entry for key, entry in entries.items() if key not in lost}, began)
+    stack.remember(entries, began)
     stack.front.drop_many([(key, entry.stamp) for key, entry in entries.items() if entry.kind != VALUE])
     stack.front.drop_many(lost.items())  # R19: the other writer won

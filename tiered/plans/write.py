@@ -29,9 +29,11 @@ def write(stack: Stack, states: Mapping[str, State], expires: int | None) -> Pla
     Raises BackendUnavailable (nothing written), Indeterminate (one key, unknown), BatchError (in part or unknown).
     """
     with Writing(stack, states) as writing:
-        stack.flights.detach(stack.space, states)
         began = stack.clock.time()
-        entries = yield from _settle(stack, writing, states, expires)
+        try:
+            entries = yield from _settle(stack, writing, states, expires)
+        finally:  # R14; not at the start, for a load may begin before the authority has the write, and see the old value
+            stack.flights.detach(stack.space, states)
         yield from publish(stack, entries, began)
 
 
@@ -54,7 +56,7 @@ def _settle(stack: Stack, writing: Writing, states: Mapping[str, State], expires
             for newer in refused.values():
                 stack.clock.observe(newer)
         except TieredError as error:
-            raise _failure(states, progress, error) from error
+            raise _failure(states, progress, error.at(stack.authority.name)) from error
         if not refused:
             return progress.written
         pending = {key: states[key] for key in refused}
@@ -111,8 +113,8 @@ def _failure(keys: Iterable[str], progress: _Progress, error: TieredError) -> Ti
     untouched = [key for key in names if key not in progress.written and key not in progress.unknown]
     return BatchError(
         f"{len(progress.written)} keys written, {len(untouched)} not, {len(progress.unknown)} unknown: {error.message}",
-        written=progress.written,
+        written=[key for key in names if key in progress.written],
         not_written=untouched,
-        unknown=progress.unknown,
+        unknown=[key for key in names if key in progress.unknown],
         tier=error.tier,
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from sys import getsizeof
 from typing import Protocol
 
 BLOCK = 16
@@ -16,13 +17,17 @@ BLOCK = 16
 SMALL, WINDOW, MAIN = range(3)
 
 
+GHOST = 28
+"""Bytes of the code of a ghost; the numbers are shared by many."""
+
+
 class Item:
     """One cached entry as a policy sees it. `cost` is in `BLOCK`s of memory, `freq` counts hits not yet spent."""
 
     __slots__ = ("cost", "freq", "key", "modulus", "next", "prev", "queue")
 
     key: str
-    modulus: int  # hash(key) % modulus is its ghost: a prime a namespace, so that equal keys of two differ
+    modulus: int  # hash(key) % modulus is its ghost; one a namespace, so that equal keys of two differ
     cost: int
     freq: int
     queue: int  # SMALL, WINDOW or MAIN
@@ -34,8 +39,10 @@ class Policy(Protocol):
     """What a memory tier needs of a policy."""
 
     retired: int  # hits of items that have left, and hits that were spent
-    nbytes: int  # memory of its own that does not go with the items
-    per_item: int  # memory of its own for each item, in bytes
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of its own, besides the items."""
 
     @property
     def on_read(self) -> Callable[[Item], None] | None:
@@ -44,8 +51,8 @@ class Policy(Protocol):
     def add(self, item: Item) -> None:
         """Take a new item, whose `freq` is 0."""
 
-    def evict(self) -> Item | None:
-        """Choose a victim and let go of it; None when there is no item."""
+    def evict(self, count: int) -> list[Item]:
+        """Choose victims, as many as there are up to `count`, and let go of them."""
 
     def forget(self, item: Item) -> None:
         """Let go of an item that was deleted or has expired."""
@@ -57,9 +64,6 @@ class Policy(Protocol):
 class Lru:
     """Evicts the item least recently read or written."""
 
-    per_item = 150  # an ordered dict's node and its share of the table
-    nbytes = 0
-
     def __init__(self) -> None:
         self._order: OrderedDict[Item, None] = OrderedDict()
         self.retired = 0
@@ -68,14 +72,32 @@ class Lru:
     def on_read(self) -> Callable[[Item], None]:
         return self._order.move_to_end  # one C call, atomic under the GIL
 
+    @property
+    def nbytes(self) -> int:
+        return getsizeof(self._order)
+
     def add(self, item: Item) -> None:
         self._order[item] = None
 
-    def evict(self) -> Item | None:
-        return self._order.popitem(last=False)[0] if self._order else None
+    def evict(self, count: int) -> list[Item]:
+        order = self._order
+        victims = [order.popitem(last=False)[0] for _ in range(min(count, len(order)))]
+        if len(order) & 255 < count:
+            self._shrink()
+        return victims
 
     def forget(self, item: Item) -> None:
         del self._order[item]
+        if not len(self._order) & 255:
+            self._shrink()
+
+    def _shrink(self) -> None:
+        """Give back what deletes left: in place, for readers have its method (and miss meanwhile)."""
+        order = self._order
+        if getsizeof(order) > 256 * len(order) + 4096:
+            kept = list(order)
+            order.clear()
+            order.update(dict.fromkeys(kept))
 
     def resize(self, item: Item, cost: int) -> None:
         item.cost = cost
@@ -95,7 +117,6 @@ class Adaptive:
     Shares are of the bound in entries and of the bound in cost, whichever an item meets first.
     """
 
-    per_item = 0
     on_read = None
 
     WINDOW = 5  # one in so many of the small queue
@@ -109,7 +130,6 @@ class Adaptive:
     def __init__(self, max_count: float, max_cost: float) -> None:
         """Bounds in entries and in blocks; `math.inf` for none."""
         self.retired = 0
-        self.nbytes = 0
         self._max_count, self._max_cost = max_count, max_cost
         self._small, self._main = _ring(), _ring()
         self._edge = self._small  # the oldest item of the window; the ring's end when there is none
@@ -120,7 +140,10 @@ class Adaptive:
         # dropped whole: exact at the young end, and no table full of deletions.
         self._young: dict[int, int] = {}
         self._old: dict[int, int] = {}
-        self._from_small = self._from_main = 1  # numbers of the next evictions
+        self._from_small = self._from_main = 1  # numbers of the last evictions, and those last given to ghosts
+        self._small_number, self._main_number = 1, -1
+        self._stride = 0
+        self._look_at = self._look_below = 0.0  # look again with so many young ghosts, or below so many items
         self._steer(self.LEAST)
 
     def _steer(self, share: float) -> None:
@@ -149,8 +172,14 @@ class Adaptive:
         self._window_count = window = self._window_count + 1
         if window == 1:
             self._edge = item
-        if window * self.WINDOW > count:
-            self._leave_window()
+        if window * self.WINDOW > count:  # `_leave_window` written out: every add comes here
+            oldest = self._edge
+            if oldest.freq:
+                self.retired += oldest.freq
+                oldest.freq = 0
+            oldest.queue = SMALL
+            self._edge = oldest.next
+            self._window_count = window - 1
 
     def _returns(self, code: int, number: int) -> bool:
         """An item with a ghost is back: steer -> whether it enters the main queue."""
@@ -182,55 +211,67 @@ class Adaptive:
         item.queue = MAIN
         self._main_count += 1
 
-    def evict(self) -> Item | None:
-        small, main = self._small, self._main
-        while True:
-            if self._small_count and (
-                self._small_count >= self._target_count
-                or self._small_cost >= self._target_cost
-                or not self._main_count
-            ):
+    def evict(self, count: int) -> list[Item]:
+        small, main, young = self._small, self._main, self._young
+        victims: list[Item] = []
+        while len(victims) < count:
+            if self._small_count >= self._target_count or self._small_cost >= self._target_cost or not self._main_count:
+                if not self._small_count:
+                    break
                 item = small.next
                 if item is self._edge:
                     self._leave_window()
-                after = item.next
-                small.next = after
+                small.next = after = item.next
                 after.prev = small
                 self._small_count -= 1
                 self._small_cost -= item.cost
                 hits = item.freq
                 if not hits:
-                    self._from_small = number = self._from_small + 1
-                    break
+                    self._from_small = count_now = self._from_small + 1
+                    number = self._small_number
+                    if count_now - number > self._stride:  # an int for many ghosts, near enough to steer by
+                        self._small_number = number = count_now
+                    young[hash(item.key) % item.modulus] = number
+                    victims.append(item)
+                    continue
                 self.retired += hits
                 item.freq = 0
-            elif self._main_count:
+            else:
                 item = main.next
-                after = item.next
-                main.next = after
+                main.next = after = item.next
                 after.prev = main
                 self._main_count -= 1
                 hits = item.freq
                 if not hits:
-                    self._from_main += 1
-                    number = -self._from_main
-                    break
+                    self._from_main = count_now = self._from_main + 1
+                    number = self._main_number
+                    if count_now + number > self._stride:
+                        self._main_number = number = -count_now
+                    young[hash(item.key) % item.modulus] = number
+                    victims.append(item)
+                    continue
                 item.freq = left = min(hits, self.ROUNDS) - 1
                 self.retired += hits - left
-            else:
-                return None
             self._push_main(item)
-        young = self._young
-        young[hash(item.key) % item.modulus] = number
-        if len(young) >= self._capacity * self.GENERATION:
-            self._turn()
-        return item
+        if len(young) >= self._look_at or self._small_count + self._main_count < self._look_below:
+            self._review()
+        return victims
 
-    def _turn(self) -> None:
-        """Drop the older ghosts, and take what the bounds allow now for the capacity."""
-        self._old, self._young = self._young, {}
-        self._capacity = self._small_count + self._main_count + 1
-        self._stride = max(1, self._capacity // 256)
+    def _review(self) -> None:
+        """Drop the older ghosts when the younger fill their generation: eight looks at it are enough."""
+        self._capacity = self._small_count + self._main_count + 1  # as the bounds allow now
+        full = self.GENERATION * self._capacity
+        if len(self._young) >= full:
+            self._old, self._young = self._young, {}
+        if len(self._old) > 2 * full + 16:  # far fewer entries fit than did: large ones came
+            self._old = {}
+        self._look_at = len(self._young) + full / 8
+        self._look_below = self._capacity / 2
+        self._stride = self._capacity >> 8
+
+    @property
+    def nbytes(self) -> int:
+        return getsizeof(self._young) + getsizeof(self._old) + GHOST * (len(self._young) + len(self._old))
 
     def forget(self, item: Item) -> None:
         if item is self._edge:

@@ -9,18 +9,23 @@ from typing import TypeAlias
 
 Seconds: TypeAlias = float | int | timedelta
 
+OR_NEVER = ", or None for never"
+
 LONGEST = 100 * 365.25 * 86_400
 """The longest TTL in seconds; beyond a century say None."""
 
 
-def seconds(value: Seconds, what: str = "ttl") -> float:
-    """`value` in seconds: TypeError unless it is a number or timedelta, ValueError unless 0 < value <= a century."""
+def seconds(value: Seconds, what: str = "ttl", instead: str = "") -> float:
+    """`value` in seconds: TypeError unless it is a number or timedelta, ValueError unless 0 < value <= a century.
+
+    Errors call it `what`, and say what else could be given `instead`.
+    """
     if isinstance(value, timedelta):
         value = value.total_seconds()
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{what}={value!r}: give seconds or a timedelta, or None for never")
+        raise TypeError(f"{what}={value!r:.60}: give seconds or a timedelta{instead}")
     if not 0 < value <= LONGEST or math.isnan(value):
-        raise ValueError(f"{what}={value!r}: give more than 0 seconds and at most a century, or None for never")
+        raise ValueError(f"{what}={value!r:.60}: give more than 0 seconds and at most a century{instead}")
     return float(value)
 
 

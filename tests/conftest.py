@@ -1,0 +1,15 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import pytest
+
+from tiered.testing import FakeClock
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """Time that stands still at a whole second, so that sums of seconds and halves are exact."""
+    clock = FakeClock()
+    clock._now = float(int(clock._now))
+    return clock
