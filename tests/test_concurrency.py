@@ -24,7 +24,7 @@ from .simulation.tier import SimTier
 
 KEYS = [f"k{number}" for number in range(6)]
 THREADS, TASKS = 16, 64
-OPERATIONS = 3_000
+OPERATIONS = 6_000
 """In all, shared out among the workers."""
 
 

@@ -207,8 +207,8 @@ def test_with_langchain_its_class_is_the_base_and_ours_has_the_same_signatures()
 
     assert Base is BaseStore
     shape = "[[p.name, p.kind.name, p.default is p.empty] for p in inspect.signature(method).parameters.values()]"
-    show = f"methods = [getattr(BaseStore, name) for name in {METHODS}]\nprint(json.dumps([{shape} for method in methods]))"
-    ours = python(OWN + show)
+    listed = f"methods = [getattr(BaseStore, name) for name in {METHODS}]\n"
+    ours = python(OWN + listed + f"print(json.dumps([{shape} for method in methods]))")
     theirs = [inspect.signature(getattr(BaseStore, name)).parameters.values() for name in METHODS]
     assert ours == [[[p.name, p.kind.name, p.default is p.empty] for p in parameters] for parameters in theirs]
     assert {name for name in METHODS if callable(getattr(tiered.TieredStore, name))} == set(METHODS)

@@ -265,7 +265,8 @@ def test_a_leader_that_is_interrupted_is_replaced_by_one_waiter() -> None:
         one_took_over(store, loads, futures)
 
 
-def test_a_leader_whose_loop_was_closed_is_replaced_by_one_waiter_and_stays_replaced() -> None:
+@pytest.mark.parametrize("waiters", ["threads", "tasks", "both"])
+def test_a_leader_whose_loop_was_closed_is_replaced_by_one_waiter_and_stays_replaced(waiters: str) -> None:
     """What is left of it is thrown away while the new leader loads: no second replacement comes of it."""
     store, _ = memory_over_sim()
     lost, loads = Loads(), Loads()
@@ -273,7 +274,9 @@ def test_a_leader_whose_loop_was_closed_is_replaced_by_one_waiter_and_stays_repl
     task = gone.create_task(store.aget_or_load("k", lost.aio))
     gone.run_until_complete(auntil(lost.began.is_set))
     with loop_in_a_thread() as loop, ThreadPoolExecutor(3) as pool:
-        futures = others(store, loads, pool, loop)
+        futures = [pool.submit(store.get_or_load, "k", loads.sync) for _ in range(3 * (waiters != "tasks"))]
+        futures += [submit(loop, store.aget_or_load("k", loads.aio)) for _ in range(3 * (waiters != "threads"))]
+        until(lambda: waiting(store) == len(futures))
         gone.close()
         assert loads.began.wait(DEADLINE)
         task._log_destroy_pending = False  # type: ignore[attr-defined]
@@ -305,6 +308,29 @@ def test_waiters_whose_loop_was_closed_are_passed_over() -> None:
         del stranded
         one_took_over(store, loads, futures)
         gc.collect()
+
+
+def test_a_waiter_that_cannot_be_reached_is_passed_over_at_once() -> None:
+    leader = Caller(lambda: True, may_wait=True)
+    flight = Flight(("", "k"), threading.Lock(), leader.alive)
+    heard: list[Outcome] = []
+    flight.subscribe(Waiter(lambda outcome: False, lambda: False))
+    flight.subscribe(Waiter(lambda outcome: heard.append(outcome) is None, lambda: True))
+    flight.hand_over(leader.alive)
+    assert heard == [LEAD]
+
+
+def test_what_has_landed_is_not_joined() -> None:
+    """Its leader has not left yet, but a read that begins now must not get what was found before."""
+    flights, me = Flights(), Caller(lambda: True, may_wait=True)
+    old, _ = flights.join(("", "k"), me)
+    assert old is not None
+    old.land(me.alive, Outcome(b"old"))
+    new, leads = flights.join(("", "k"), me)
+    assert leads
+    assert new is not old
+    flights.leave(old)
+    assert flights.join(("", "k"), me) == (new, False), "and its leaving does not end the new one"
 
 
 def test_a_second_leader_that_is_lost_too_is_replaced_too() -> None:
@@ -381,7 +407,11 @@ def test_cancelled_waiters_leave_the_load_alone() -> None:
 
 
 @pytest.mark.parametrize("order", ["woken, cancelled", "cancelled, woken"])
-def test_a_waiter_that_is_cancelled_as_it_is_told_to_lead_passes_that_on(order: str) -> None:
+def test_a_waiter_that_is_cancelled_as_it_is_told_to_lead_passes_that_on(
+    order: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aio, "LOOK", DEADLINE)
+
     async def main() -> None:
         leader = Caller(lambda: True, may_wait=True)
         flight = Flight(("", "k"), threading.Lock(), leader.alive)
@@ -420,14 +450,21 @@ def test_a_waiting_thread_that_is_interrupted_passes_the_lead_on(moment: str) ->
                 with self.lock:
                     waiter = self.waiters.pop(0)
                     self.alive = waiter.alive
-                threading.Thread(target=waiter.wake, args=(LEAD,)).start()
+
+                def tell() -> None:
+                    ended.wait(0.2)  # after it has given up; if it knows better it waits for us
+                    waiter.wake(LEAD)
+
+                threading.Thread(target=tell).start()
             elif moment == "woken":
                 self.hand_over(leader.alive)
             raise Interrupted
 
     flight = Interrupting(("", "k"), threading.Lock(), leader.alive)
     with ThreadPoolExecutor(2) as pool:
+        ended = threading.Event()
         lost = pool.submit(sync._join, flight, Caller(lambda: True, may_wait=True))
+        lost.add_done_callback(lambda _: ended.set())
         heard: list[Outcome] = []
         if moment != "waiting":
             flight.subscribe(Waiter(lambda outcome: heard.append(outcome) is None, lambda: True))

@@ -160,7 +160,7 @@ class MemoryOverSimulatedOverSqlite(Model):
 
     def tiers(self, place: Path) -> list[Any]:
         self.middle = SimTier()
-        return [Memory(max_entries=3), self.middle, SQL(f"sqlite:///{place}/x.db")]
+        return [Memory(max_entries=1), self.middle, SQL(f"sqlite:///{place}/x.db")]
 
     @rule(how=st.sampled_from(["before", "after"]), operation=st.sampled_from(["fetch", "put", "void", "all"]))
     def fail(self, how: str, operation: str) -> None:

@@ -188,6 +188,9 @@ SECRETS = [
     "sqlite:///x.db?user:hunter2@host",
     "sqlite://user:pw?hunter2@host/db",
     "sqlite+hunter2@x:///x.db",
+    "sqlite+hunter2@x:///x.db?ttl=1&ttl=2",
+    "memory+hunter2@x://?tll=1",
+    "sqlite+hunter2@x:///x.db?timeout=soon",
     "memory://?max_bytes=1&user:hunter2@host=5",
 ]
 

@@ -22,7 +22,8 @@ import struct
 from collections.abc import Iterable, Sequence
 from itertools import chain, islice
 from typing import Any
-from zlib import crc32
+
+from zlib_ng.zlib_ng import crc32
 
 from .backend import Found
 from .codecs import RAW, ZSTD, decompress

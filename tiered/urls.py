@@ -113,26 +113,27 @@ def _tier(url: str) -> tuple[Tier, str | None]:
         raise ConfigurationError(f"a URL is a str, not {type(url).__name__}; for stores use TieredStore([..])")
     address, _, query = url.partition("?")
     name, separator, rest = address.partition("://")
-    scheme = SCHEMES.get(name.partition("+")[0].lower()) if separator else None
+    kind = name.partition("+")[0].lower()
+    scheme = SCHEMES.get(kind) if separator else None
     if scheme is None:
         _unknown("scheme", name if separator else "", SCHEMES, "memory://, sqlite:///cache.db")
     if not scheme.takes_url and (rest.strip("/") or "+" in name):
-        raise ConfigurationError(f"{name}:// takes options only, as in {name}://?max_bytes=64MiB")
+        raise ConfigurationError(f"{kind}:// takes options only, as in {kind}://?max_bytes=64MiB")
     place: dict[str, Any] = {}
     own: dict[str, Any] = {}
     namespace = None
     options = parse_qsl(query, keep_blank_values=True)
     if len(dict(options)) < len(options):
-        raise ConfigurationError(f"a {name}:// URL gives an option twice: give each once")
+        raise ConfigurationError(f"a {kind}:// URL gives an option twice: give each once")
     for option, text in options:
         if option == "namespace":
             namespace = text
         elif option in TIER_OPTIONS:
-            place[option] = _parsed(name, option, text, TIER_OPTIONS[option])
+            place[option] = _parsed(kind, option, text, TIER_OPTIONS[option])
         elif option in scheme.options:
-            own[option] = _parsed(name, option, text, scheme.options[option])
+            own[option] = _parsed(kind, option, text, scheme.options[option])
         else:
-            _unknown(f"option of {name}://", option, [*scheme.options, *TIER_OPTIONS, "namespace"])
+            _unknown(f"option of {kind}://", option, [*scheme.options, *TIER_OPTIONS, "namespace"])
     store = getattr(import_module(f"tiered.{scheme.module}"), scheme.name)
     return Tier(store(*([address] if scheme.takes_url else []), **own), **place), namespace
 

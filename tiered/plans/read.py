@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import cast
 
 from ..backend import Found
+from ..clock import ZERO
 from ..effects import Fetch, Fill, Plan
 from ..entry import DELETED, INVALID, VALUE, Entry
 from ..errors import CorruptEntry, TieredError
@@ -101,8 +104,7 @@ def observe(stack: Stack, answers: Sequence[Found]) -> Sequence[Found]:
     """Advance the clock past every stamp read; entries from too far in the future become errors (R1)."""
     stamps = [found.stamp for found in answers if found.__class__ is Entry]
     try:
-        if stamps:
-            stack.clock.observe(max(stamps))
+        stack.clock.observe(max(stamps, default=ZERO))
         return answers
     except CorruptEntry:
         return [_believed(stack, found) for found in answers]
@@ -145,17 +147,20 @@ def _sift_authority(stack: Stack, sight: Sight, keys: Sequence[str], answers: Se
     level, now = stack.authority, stack.now_ms()
     live: dict[str, Entry] = {}
     graves: dict[str, Entry] = {}
-    for key, found in zip(keys, observe(stack, answers), strict=True):
+    answers = observe(stack, answers)
+    if _all_live(answers, now):
+        live = dict(zip(keys, cast("Sequence[Entry]", answers), strict=True))
+        keys = answers = ()
+    for key, found in zip(keys, answers, strict=True):
         if isinstance(found, Entry):
-            kind, stamp, expires, _, _ = found  # Entry.live, unrolled: batches are large
-            if kind == VALUE and (expires is None or expires > now):
+            if found.live(now):
                 live[key] = found
                 continue
-            sight.state[key] = stamp
+            sight.state[key] = found.stamp
             level.count.misses += 1
-            if kind == DELETED:
+            if found.kind == DELETED:
                 graves[key] = found._replace(expires=None)
-            elif kind == VALUE:
+            elif found.kind == VALUE:
                 level.count.expired += 1
         elif found is None:
             sight.state[key] = None
@@ -167,3 +172,13 @@ def _sift_authority(stack: Stack, sight: Sight, keys: Sequence[str], answers: Se
     level.count.hits += len(live)
     sight.live.update(live)
     return {**live, **graves} if graves else live
+
+
+def _all_live(answers: Sequence[Found], now: int) -> bool:
+    """Whether nothing but live values came back: the common case of a large batch, at the speed of C."""
+    try:
+        kinds = set(map(itemgetter(0), cast("Sequence[Entry]", answers)))
+        expiries = set(map(itemgetter(2), cast("Sequence[Entry]", answers))) - {None}
+    except TypeError:  # a miss, or an error
+        return False
+    return kinds == {VALUE} and min(expiries, default=now + 1) > now
