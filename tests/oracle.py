@@ -55,8 +55,10 @@ class Oracle:
             if acknowledged or over:
                 write.ended = write.reported
 
-    def possible(self, key: Hashable, began: float, reader: Hashable = None, bound: Binding = lambda write: True) -> list[Write]:
-        """The writes that a read begun at `began` may show by now; own ones bind it, others' those that `bound` says."""
+    def possible(
+        self, key: Hashable, began: float, reader: Hashable = None, bound: Binding = lambda write: True
+    ) -> list[Write]:
+        """The writes that a read begun at `began` may show now; own ones bind it, of others those that `bound` says."""
         with self.lock:
             writes = list(self.writes[key])
             killers = [
@@ -89,4 +91,6 @@ class Oracle:
         writes = self.writes[key]
         known = [write for write in writes if write.value == value]
         assert known, f"{what} of {key!r} returned {value!r}, which nobody wrote"
-        raise AssertionError(f"{what} of {key!r} begun at {began} by {reader} returned {value!r}; {possible=}; {writes=}")
+        raise AssertionError(
+            f"{what} of {key!r} begun at {began} by {reader} returned {value!r}; {possible=}; {writes=}"
+        )

@@ -217,7 +217,6 @@ def test_bad_arguments(store: Any, entry: str) -> None:
     intact(store)
 
 
-@pytest.mark.xfail(strict=True, reason="tiered/backends/base.py: bare backends do not check the prefix")
 @pytest.mark.parametrize("kind", ["Memory()", "SQL()"])
 def test_bad_prefixes_of_bare_backends(kind: str, tmp_path: Path) -> None:
     store = BARE[kind](tmp_path)
@@ -229,7 +228,6 @@ def test_bad_prefixes_of_bare_backends(kind: str, tmp_path: Path) -> None:
         store.close()
 
 
-@pytest.mark.xfail(strict=True, reason="tiered/backends: bare backends do not check their namespace")
 @pytest.mark.parametrize("namespace", [5, b"docs", "\ud800", "a\x1fb"])
 @pytest.mark.parametrize("make", [Memory, partial(SQL, "sqlite:///x.db")], ids=["Memory", "SQL"])
 def test_bad_namespaces_of_bare_backends(make: Any, namespace: Any) -> None:
@@ -407,7 +405,6 @@ def refused_everywhere(url: str, name: str, error: type[TieredError], says: str)
             store.done()
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="the error of a skipped tier does not say why (plans)")
 @pytest.mark.parametrize("name", FACES)
 def test_an_authority_that_keeps_failing_still_says_why(name: str, tmp_path: Path) -> None:
     store = face(name, TieredStore([Memory(), SQL(f"sqlite:///{tmp_path}/missing/x.db")], clock=FakeClock()))
@@ -419,7 +416,6 @@ def test_an_authority_that_keeps_failing_still_says_why(name: str, tmp_path: Pat
         store.done()
 
 
-@pytest.mark.xfail(strict=True, raises=BackendUnavailable, reason="ForeignValue counts as an outage (plans)")
 @pytest.mark.parametrize("name", FACES)
 def test_a_file_that_is_no_database_stays_foreign_however_often_it_is_asked(name: str, tmp_path: Path) -> None:
     (tmp_path / "x.db").write_bytes(b"a text file that somebody needs" * 200)

@@ -29,7 +29,7 @@ OPERATIONS = 6_000
 
 
 class Turnstile:
-    """Slow without sleeping: whoever comes here waits until others have done so much more, or it has been long enough."""
+    """Slow without sleeping: who comes here waits until others have done so much more, or it has been long enough."""
 
     def __init__(self) -> None:
         self.done = 0
@@ -213,7 +213,7 @@ class Lab:
                 self.oracle.check(key, value, began)
             assert self.store._made.space is not None
         stack = self.store._stack
-        assert not stack.flights._flights
+        assert not stack.flights.flights
         assert not self.store._made.space._home.flights
         assert not any(level.marks or level.broken for level in stack.uppers)
         assert next(self.reads) > OPERATIONS / 4

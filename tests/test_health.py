@@ -28,7 +28,7 @@ def broken_tier(stand: Stand) -> None:
     stand.upper.log.clear()
 
 
-# -- skipping and probing ---------------------------------------------------------------------------------------------
+# -- skipping and probing --------------------------------------------------------------------------------------------
 
 
 @faces
@@ -163,7 +163,7 @@ def test_answers_that_are_no_failures_do_not_count() -> None:
     assert stand.store.stats().tiers["bottom"].errors == 0
 
 
-# -- time-outs ------------------------------------------------------------------------------------------------------------
+# -- time-outs -------------------------------------------------------------------------------------------------------
 
 
 @faces
@@ -211,7 +211,7 @@ def test_a_tier_that_times_out_is_unavailable_and_counted(face: str, tmp_path: P
     call(face, store, "close")
 
 
-# -- ping, with, inspect, stats ---------------------------------------------------------------------------------------------
+# -- ping, with, inspect, stats --------------------------------------------------------------------------------------
 
 
 @faces
@@ -347,7 +347,7 @@ def test_stats_count_by_tier() -> None:
         tiers["memory"].hits = 0  # type: ignore[misc]
 
 
-# -- closed ---------------------------------------------------------------------------------------------------------------
+# -- closed ----------------------------------------------------------------------------------------------------------
 
 
 EVERYTHING: dict[str, tuple[Any, ...]] = {
@@ -389,8 +389,7 @@ def test_after_close_no_keys_and_no_context() -> None:
 
     async def main() -> None:
         with pytest.raises(StoreClosed):
-            async for _ in stand.store.ayield_keys():
-                pytest.fail("a key")
+            await anext(stand.store.ayield_keys())
         with pytest.raises(StoreClosed):
             async with stand.store:
                 pytest.fail("entered")

@@ -74,11 +74,6 @@ def test_names_are_the_same_objects_wherever_they_are_found() -> None:
     assert testing.FakeClock.__doc__
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AttributeError,
-    reason="tiered/backends/__init__.py is empty: DESIGN wants the classes there too",
-)
 def test_the_backends_are_found_in_tiered_backends() -> None:
     from tiered import backends
 

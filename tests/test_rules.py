@@ -162,7 +162,7 @@ def test_R1_the_writer_id_is_drawn_anew_after_a_fork() -> None:
     assert done.stdout == "fine\n", done.stderr
 
 
-# -- R2: a refused write is stamped again ------------------------------------------------------------------------------
+# -- R2: a refused write is stamped again ----------------------------------------------------------------------------
 
 
 @faces
@@ -247,7 +247,7 @@ def test_R2_what_is_refused_and_what_is_unknown_in_one_batch() -> None:
     assert stand.store.mget(["a", "b"]) == [b"ours", b"theirs"]
 
 
-# -- R3: nothing else is -----------------------------------------------------------------------------------------------
+# -- R3: nothing else is ---------------------------------------------------------------------------------------------
 
 
 def test_R3_loads_fills_and_repairs_are_never_stamped_again() -> None:
@@ -271,7 +271,7 @@ def test_R3_loads_fills_and_repairs_are_never_stamped_again() -> None:
     assert stand.upper.asked[-1] == ("void", [("k", written)])
 
 
-# -- R10: ages never add up ----------------------------------------------------------------------------------------------
+# -- R10: ages never add up ------------------------------------------------------------------------------------------
 
 
 def test_R10_ages_do_not_add_up_and_caps_travel_through_three_tiers() -> None:
@@ -361,7 +361,7 @@ def test_invariant_6_expired_entries_of_one_batch_among_live_ones() -> None:
     assert stand.store.mget(["short", "long"]) == [None, b"l"]
 
 
-# -- R12: what may enter memory ----------------------------------------------------------------------------------------
+# -- R12: what may enter memory --------------------------------------------------------------------------------------
 
 
 def overtaken(stand: Stand) -> Hand:
@@ -460,10 +460,10 @@ def test_R12_invariant_11_nothing_is_in_flight_once_an_operation_has_ended(opera
             assert ending != "error" or operation != "get_or_load"
     assert not space.busy("k")
     assert not space.busy("l")
-    assert not store._stack.flights._flights
+    assert not store._stack.flights.flights
 
 
-# -- R13: memory is written last ---------------------------------------------------------------------------------------
+# -- R13: memory is written last -------------------------------------------------------------------------------------
 
 
 @faces
@@ -504,7 +504,7 @@ def test_R13_a_read_that_misses_memory_does_not_take_the_old_copy_of_a_shared_ti
     write.result()
 
 
-# -- R14: a write detaches the flight ----------------------------------------------------------------------------------
+# -- R14: a write detaches the flight --------------------------------------------------------------------------------
 
 
 def test_R14_R20_a_load_that_began_before_a_write_is_not_joined_after_it() -> None:
@@ -545,7 +545,7 @@ def test_R14_a_load_that_began_during_a_write_is_not_joined_after_it(ending: str
     assert stand.store.get("k") == b"v1"
 
 
-# -- R15: the one exit path --------------------------------------------------------------------------------------------
+# -- R15: the one exit path ------------------------------------------------------------------------------------------
 
 
 class Interrupted(BaseException):
@@ -683,7 +683,7 @@ def test_invariant_9_what_a_later_try_wrote_is_not_unknown() -> None:
     assert (caught.value.written, caught.value.not_written, caught.value.unknown) == ([], [], ["a", "b"])
 
 
-# -- R16: dirty marks --------------------------------------------------------------------------------------------------
+# -- R16: dirty marks ------------------------------------------------------------------------------------------------
 
 
 def test_R16_a_mark_is_cleared_by_stamp_only() -> None:
@@ -827,7 +827,13 @@ def test_R16_invariant_2_a_skipped_authority_raises_at_once(face: str) -> None:
         with fails(BackendUnavailable):
             stand.store.get("k")
     asked = len(stand.bottom.log)
-    operations = [("get", "k"), ("set", "k", b"v"), ("delete", "k"), ("mget", ["k"]), ("get_or_load", "k", lambda key: b"")]
+    operations = [
+        ("get", "k"),
+        ("set", "k", b"v"),
+        ("delete", "k"),
+        ("mget", ["k"]),
+        ("get_or_load", "k", lambda key: b""),
+    ]
     for operation in operations:
         with fails(BackendUnavailable) as caught:
             call(face, stand.store, *operation)
@@ -913,6 +919,9 @@ def test_R16_invariant_11_beyond_the_bound_a_floor_stands_in_for_the_marks(monke
     assert stand.level.floor_until > stand.clock.monotonic(), "for as long as a copy may live"
     stand.clock.advance(2)
     assert stand.level.floor_until <= stand.clock.monotonic()
+    evict(stand.store)
+    assert stand.store.get("bystander") == b"old too"
+    assert stand.store.stats().tiers["upper"].hits == 2, "and no longer"
 
 
 def test_R16_the_floor_of_a_tier_that_keeps_copies_for_ever_stays(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -924,7 +933,7 @@ def test_R16_the_floor_of_a_tier_that_keeps_copies_for_ever_stays(monkeypatch: p
     assert one.marks == {("", "inflight"): b"9" * 12}, "writes under way keep their marks"
 
 
-# -- R17, R19 ------------------------------------------------------------------------------------------------------------
+# -- R17, R19 --------------------------------------------------------------------------------------------------------
 
 
 def test_R17_all_shared_tiers_are_written_in_parallel() -> None:
@@ -1002,7 +1011,7 @@ def test_R19_a_put_that_a_shared_tier_refuses_leaves_memory_empty(face: str) -> 
     assert not stand.level.marks
 
 
-# -- R20: get_or_load ---------------------------------------------------------------------------------------------------
+# -- R20: get_or_load ------------------------------------------------------------------------------------------------
 
 
 STATES = ["absent", "expired", "deleted"]
@@ -1148,7 +1157,7 @@ def test_R20_what_cannot_be_read_is_loaded_again(face: str, error: type[Any]) ->
     assert call(face, stand.store, "get", "k") == stand.bottom.value("k") == b"loaded"
 
 
-# -- R28: purge ---------------------------------------------------------------------------------------------------------
+# -- R28: purge ------------------------------------------------------------------------------------------------------
 
 
 @faces
@@ -1209,7 +1218,7 @@ def test_R28_a_copy_that_reached_its_age_is_replaced_by_a_fresh_one_of_the_same_
     assert stand.store.stats().tiers["upper"].hits == 1, "a tier must not miss for ever what it held once"
 
 
-# -- invariants ---------------------------------------------------------------------------------------------------------
+# -- invariants ------------------------------------------------------------------------------------------------------
 
 
 @faces
@@ -1330,7 +1339,7 @@ def test_invariant_11_reads_are_not_tried_again(face: str) -> None:
 
 
 def test_invariant_12_no_pickle_and_no_code_by_name() -> None:
-    """Nothing in the package can turn stored bytes into code: no pickle, marshal, eval, or import by a computed name."""
+    """Nothing in the package can turn stored bytes into code: no pickle, marshal, eval, import by a computed name."""
     forbidden = {"pickle", "marshal", "shelve", "dill", "cloudpickle"}
     package = Path(tiered.__file__).parent
     for path in package.rglob("*.py"):
@@ -1346,9 +1355,13 @@ def test_invariant_12_no_pickle_and_no_code_by_name() -> None:
 
 
 def test_invariant_12_no_secret_in_repr_errors_or_stats(tmp_path: Path) -> None:
-    secret = "hunter2"  # noqa: S105
+    secret = "hunter2"
     texts = []
-    for url in (f"sqlite://user:{secret}@host/x.db", f"nosuch://user:{secret}@host/", f"sqlite:///x.db?password={secret}"):
+    for url in (
+        f"sqlite://user:{secret}@host/x.db",
+        f"nosuch://user:{secret}@host/",
+        f"sqlite:///x.db?password={secret}",
+    ):
         with fails(tiered.errors.TieredError) as caught:
             tiered.open("memory://", url)
         texts.append(str(caught.value))
@@ -1362,7 +1375,7 @@ def test_invariant_12_no_secret_in_repr_errors_or_stats(tmp_path: Path) -> None:
 def test_invariant_3_two_keys_of_one_batch_are_independent() -> None:
     """A read of both while only one is dirty, invalid, expired or corrupt above."""
     stand = Stand()
-    stand.store.mset({key: b"v0" for key in ("dirty", "invalid", "expired", "fine")})
+    stand.store.mset(dict.fromkeys(("dirty", "invalid", "expired", "fine"), b"v0"))
     stand.clock.advance(1)
     stand.upper.script("put", "before")
     stand.store.set("dirty", b"v1")

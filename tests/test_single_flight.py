@@ -106,16 +106,16 @@ def memory_over_sim() -> tuple[TieredStore, SimTier]:
 
 
 def waiting(store: TieredStore, key: str = "k") -> int:
-    flight = store._stack.flights._flights.get(("", key))
+    flight = store._stack.flights.flights.get(("", key))
     return -1 if flight is None else len(flight.waiters)
 
 
 def nothing_left(store: TieredStore) -> None:
-    assert not store._stack.flights._flights
+    assert not store._stack.flights.flights
     assert not store._made.space._home.flights
 
 
-# -- one load ------------------------------------------------------------------------------------------------------------
+# -- one load --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("leader", ["thread", "task"])
@@ -212,7 +212,7 @@ def test_an_error_of_one_load_is_not_kept(face: str) -> None:
     nothing_left(store)
 
 
-# -- leaders that are lost -----------------------------------------------------------------------------------------------
+# -- leaders that are lost -------------------------------------------------------------------------------------------
 
 
 class Interrupted(BaseException):
@@ -312,7 +312,7 @@ def test_waiters_whose_loop_was_closed_are_passed_over() -> None:
 
 def test_a_waiter_that_cannot_be_reached_is_passed_over_at_once() -> None:
     leader = Caller(lambda: True, may_wait=True)
-    flight = Flight(("", "k"), threading.Lock(), leader.alive)
+    flight = Flight(("", "k"), Flights(), leader.alive)
     heard: list[Outcome] = []
     flight.subscribe(Waiter(lambda outcome: False, lambda: False))
     flight.subscribe(Waiter(lambda outcome: heard.append(outcome) is None, lambda: True))
@@ -329,7 +329,7 @@ def test_what_has_landed_is_not_joined() -> None:
     new, leads = flights.join(("", "k"), me)
     assert leads
     assert new is not old
-    flights.leave(old)
+    old.hand_over(me.alive)
     assert flights.join(("", "k"), me) == (new, False), "and its leaving does not end the new one"
 
 
@@ -359,7 +359,7 @@ def test_a_flight_whose_leader_is_lost_with_no_waiters_is_over() -> None:
     stand = Stand()
     leader = loading(stand.store, "k", lambda key: b"v").to("load")
     leader.throw(Interrupted())
-    assert not stand.store._stack.flights._flights
+    assert not stand.store._stack.flights.flights
     assert stand.store.get_or_load("k", lambda key: b"next") == b"next"
 
 
@@ -377,13 +377,13 @@ def test_a_waiter_that_comes_when_the_leader_is_gone_begins_anew_and_others_can_
 
 def test_a_waiter_that_comes_when_the_flight_has_landed_gets_the_outcome_at_once() -> None:
     me = Caller(lambda: True, may_wait=True)
-    flight = Flight(("", "k"), threading.Lock(), me.alive)
+    flight = Flight(("", "k"), Flights(), me.alive)
     flight.land(me.alive, Outcome(b"v"))
     assert flight.subscribe(Waiter(lambda outcome: pytest.fail("twice"), me.alive)) == Outcome(b"v")
     assert not flight.waiters
 
 
-# -- waiters that are lost -------------------------------------------------------------------------------------------------
+# -- waiters that are lost -------------------------------------------------------------------------------------------
 
 
 def test_cancelled_waiters_leave_the_load_alone() -> None:
@@ -414,7 +414,7 @@ def test_a_waiter_that_is_cancelled_as_it_is_told_to_lead_passes_that_on(
 
     async def main() -> None:
         leader = Caller(lambda: True, may_wait=True)
-        flight = Flight(("", "k"), threading.Lock(), leader.alive)
+        flight = Flight(("", "k"), Flights(), leader.alive)
         first = asyncio.ensure_future(aio._join(flight, Caller(lambda: True, may_wait=True)))
         await auntil(lambda: len(flight.waiters) == 1)
         second = asyncio.ensure_future(aio._join(flight, Caller(lambda: True, may_wait=True)))
@@ -447,7 +447,7 @@ def test_a_waiting_thread_that_is_interrupted_passes_the_lead_on(moment: str) ->
 
         def rescue(self) -> None:
             if moment == "being woken":  # chosen already, not told yet
-                with self.lock:
+                with self.group.lock:
                     waiter = self.waiters.pop(0)
                     self.alive = waiter.alive
 
@@ -460,7 +460,7 @@ def test_a_waiting_thread_that_is_interrupted_passes_the_lead_on(moment: str) ->
                 self.hand_over(leader.alive)
             raise Interrupted
 
-    flight = Interrupting(("", "k"), threading.Lock(), leader.alive)
+    flight = Interrupting(("", "k"), Flights(), leader.alive)
     with ThreadPoolExecutor(2) as pool:
         ended = threading.Event()
         lost = pool.submit(sync._join, flight, Caller(lambda: True, may_wait=True))
@@ -506,7 +506,7 @@ def test_a_real_thread_interrupted_while_it_waits() -> None:
 
 def test_only_the_leader_of_the_moment_can_hand_over() -> None:
     old, new = Caller(lambda: False, may_wait=True), Caller(lambda: True, may_wait=True)
-    flight = Flight(("", "k"), threading.Lock(), old.alive)
+    flight = Flight(("", "k"), Flights(), old.alive)
     heard: list[Outcome] = []
     flight.subscribe(Waiter(lambda outcome: heard.append(outcome) is None, new.alive))
     flight.subscribe(Waiter(lambda outcome: pytest.fail("a second leader"), new.alive))
@@ -523,7 +523,7 @@ def test_only_the_leader_of_the_moment_can_hand_over() -> None:
     assert flight.outcome == Outcome(b"v")
 
 
-# -- loaders that load -----------------------------------------------------------------------------------------------------
+# -- loaders that load -----------------------------------------------------------------------------------------------
 
 
 @faces
@@ -696,7 +696,7 @@ def test_a_sync_caller_on_the_thread_of_a_running_loop_never_waits() -> None:
     nothing_left(store)
 
 
-# -- writes during a load ----------------------------------------------------------------------------------------------------
+# -- writes during a load --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", ["set", "delete"])
@@ -750,6 +750,6 @@ def test_in_a_forked_child_no_flight_of_the_parent_is_waited_for() -> None:
     flights = store._stack.flights
     me = Caller(lambda: True, may_wait=True)
     flights.join(("", "k"), me)
-    flights._lock.acquire()  # as another thread may at the moment of the fork
+    flights.lock.acquire()  # as another thread may at the moment of the fork
     store._forked()
     assert flights.join(("", "k"), me)[1]

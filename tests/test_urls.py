@@ -200,7 +200,6 @@ def test_no_error_of_open_shows_a_password(url: str) -> None:
     assert "hunter2" not in refused(url)
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="tiered/backends/sql.py shows what stands after a ?")
 def test_no_error_of_sql_shows_a_password() -> None:
     for url in SECRETS:
         with pytest.raises(ConfigurationError) as caught:

@@ -9,7 +9,7 @@ from typing import Any
 from .backend import Backend, Found
 from .backends.base import BaseBackend
 from .backends.memory import Memory, Space
-from .checks import MAX_KEY
+from .checks import MAX_KEY, check_namespace
 from .clock import Clock, micros
 from .effects import Plan
 from .entry import DELETED, INVALID
@@ -175,13 +175,7 @@ def _namespace(placed: list[Tier], namespace: str | None) -> str:
         if any(tier.store.capabilities.shared for tier in placed):
             raise ConfigurationError("a tier is shared by a server: give the stack a namespace=")
         return ""
-    if not isinstance(namespace, str) or "\x1f" in namespace:
-        raise ConfigurationError(f"namespace={namespace!r}: a str without \\x1f")
-    try:
-        namespace.encode()
-    except UnicodeEncodeError as error:
-        raise ConfigurationError(f"namespace={namespace!r} holds lone surrogates") from error
-    return namespace
+    return check_namespace(namespace)
 
 
 def _names(placed: list[Tier]) -> tuple[str, ...]:

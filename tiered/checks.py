@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sized
 from typing import Any
 
-from .errors import InvalidKey, InvalidValue
+from .errors import ConfigurationError, InvalidKey, InvalidValue
 
 MAX_KEY = 65_535
 """The longest key anywhere, in bytes of UTF-8."""
@@ -54,6 +54,17 @@ def check_prefix(prefix: Any) -> str:
     except UnicodeEncodeError as error:
         raise InvalidKey(f"a prefix must not hold lone surrogates: {prefix!r:.80}") from error
     return prefix
+
+
+def check_namespace(namespace: Any) -> str:
+    """`namespace`, if it is a str that can be stored and does not hold \\x1f; else ConfigurationError."""
+    if not isinstance(namespace, str) or "\x1f" in namespace:
+        raise ConfigurationError(f"namespace={namespace!r:.80}: a str without \\x1f")
+    try:
+        namespace.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigurationError(f"namespace={namespace!r:.80} holds lone surrogates") from error
+    return namespace
 
 
 def check_value(value: Any, max_value: int) -> bytes:

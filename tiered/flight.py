@@ -39,10 +39,10 @@ class Waiter(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Flight:
-    """One load of one key. Its state is guarded by the lock of its `Flights`."""
+    """One load of one key. Its state is guarded by the lock of its `Flights`, which it leaves when it is over."""
 
     name: tuple[str, str]
-    lock: threading.Lock = field(repr=False)
+    group: Flights = field(repr=False)
     alive: Callable[[], bool] = field(repr=False)
     outcome: Outcome | None = None
     waiters: list[Waiter] = field(default_factory=list)
@@ -50,14 +50,14 @@ class Flight:
 
     def subscribe(self, waiter: Waiter) -> Outcome | None:
         """Be woken with the outcome; or get it, if it is there already."""
-        with self.lock:
+        with self.group.lock:
             if self.outcome is None:
                 self.waiters.append(waiter)
             return self.outcome
 
     def unsubscribe(self, waiter: Waiter) -> bool:
         """False if it is no longer among the waiters: it has been woken, or is about to be."""
-        with self.lock:
+        with self.group.lock:
             found = waiter in self.waiters
             if found:
                 self.waiters.remove(waiter)
@@ -65,10 +65,10 @@ class Flight:
 
     def land(self, leader: Callable[[], bool], outcome: Outcome) -> None:
         """Give every waiter the outcome; `leader` as for `hand_over`."""
-        with self.lock:
+        with self.group.lock:
             if self.alive is not leader:
                 return
-            self.outcome = outcome
+            self._end(outcome)
             waiters, self.waiters = self.waiters, []
         for waiter in waiters:
             waiter.wake(outcome)
@@ -79,11 +79,11 @@ class Flight:
         Nothing happens if it leads no longer: a rescued flight's old leader may be thrown away much later.
         """
         while True:
-            with self.lock:
+            with self.group.lock:
                 if self.outcome is not None or self.alive is not leader:
                     return
                 if not self.waiters:
-                    self.outcome = LEAD
+                    self._end(LEAD)
                     return
                 waiter = self.waiters.pop(0)
                 self.alive = leader = waiter.alive
@@ -96,6 +96,11 @@ class Flight:
         if not leader():
             self.hand_over(leader)
 
+    def _end(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+        if self.group.flights.get(self.name) is self:  # not where a write detached it
+            del self.group.flights[self.name]
+
 
 LOADING: ContextVar[tuple[Flight, ...]] = ContextVar("tiered_loading", default=())
 """The flights whose loaders run around the current code."""
@@ -105,8 +110,7 @@ class Flights:
     """The flights of one stack, by (namespace, key)."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._flights: dict[tuple[str, str], Flight] = {}
+        self.forked()
 
     def join(self, name: tuple[str, str], caller: Caller) -> tuple[Flight | None, bool]:
         """The flight of `name` and whether the caller leads it; None: load alone, for waiting would deadlock.
@@ -115,10 +119,10 @@ class Flights:
         that would wait for itself, directly or through the flights it waits for.
         """
         held = LOADING.get()
-        with self._lock:
-            flight = self._flights.get(name)
-            if flight is None or flight.outcome is not None:
-                flight = self._flights[name] = Flight(name, self._lock, caller.alive)
+        with self.lock:
+            flight = self.flights.get(name)
+            if flight is None:
+                flight = self.flights[name] = Flight(name, self, caller.alive)
                 return flight, True
             if not caller.may_wait or _waits_for(flight, held):
                 return None, False
@@ -128,28 +132,22 @@ class Flights:
 
     def joined(self, flight: Flight) -> None:
         """The caller of `join` waits for `flight` no longer."""
-        with self._lock:
+        with self.lock:
             for outer in LOADING.get():
                 if flight in outer.waits_for:
                     outer.waits_for.remove(flight)
 
-    def leave(self, flight: Flight) -> None:
-        """The caller leads it no longer. One that was handed over stays, for its new leader and more waiters."""
-        with self._lock:
-            if flight.outcome is not None and self._flights.get(flight.name) is flight:
-                del self._flights[flight.name]
-
     def detach(self, space: str, keys: Iterable[str]) -> None:
         """A write is about to be acknowledged: later readers must not join a load that began before that (R14)."""
-        if self._flights:
-            with self._lock:
+        if self.flights:
+            with self.lock:
                 for key in keys:
-                    self._flights.pop((space, key), None)
+                    self.flights.pop((space, key), None)
 
     def forked(self) -> None:
         """In a forked child: no flight of the parent will ever land here."""
-        self._lock = threading.Lock()
-        self._flights = {}
+        self.lock = threading.Lock()
+        self.flights: dict[tuple[str, str], Flight] = {}
 
 
 def _waits_for(flight: Flight, held: tuple[Flight, ...]) -> bool:

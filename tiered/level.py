@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from .backend import Backend
 from .entry import Packing
-from .errors import BackendUnavailable
+from .errors import BackendUnavailable, BatchError, Indeterminate, TieredError
 from .policies.ttl import TTL
 
 PATIENCE = 5
@@ -25,6 +25,10 @@ REPAIRS = 256
 
 Name = tuple[str, str]
 """(namespace, key)."""
+
+
+OUTAGES = (BackendUnavailable, Indeterminate, BatchError)
+"""Failures that may pass: worth another try, and signs of a tier that is away."""
 
 
 class Skipped(BackendUnavailable):
@@ -57,6 +61,7 @@ class Level:
     failures: int = 0
     probe_at: float = 0.0
     probing: bool = False
+    reason: str = ""
     marks: dict[Name, bytes] = field(default_factory=dict)  # keys whose copy here may be old, and up to which stamp
     broken: dict[Name, None] = field(default_factory=dict)  # those whose write has ended: to be repaired
     floor: bytes = b""
@@ -77,9 +82,13 @@ class Level:
             self.probing = True
             return True
 
-    def failed(self, now: float) -> None:
+    def failed(self, now: float, error: TieredError) -> None:
+        """Only what may pass is an outage: a file that is not ours is as reachable as ever."""
         with self.lock:
             self.count.errors += 1
+            self.reason = error.message
+            if not isinstance(error, OUTAGES):
+                return
             if self.failures < PATIENCE or self.probing:  # else it was sent before we gave up, as many may have been
                 self.failures += 1
                 self.probe_at = now + self._pause()

@@ -141,9 +141,6 @@ def test_invariant_7_an_upper_tier_misses_a_tampered_record_counts_and_logs_it(
         assert any(middle in record.getMessage() for record in caplog.records)
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="a fill of the same stamp does not replace the damaged copy (plans, SQL)"
-)
 @rigs(["memory > sqlite > sqlite"])
 def test_a_tampered_copy_in_an_upper_tier_is_replaced_by_the_read_that_met_it(rig: Rig) -> None:
     """PROTOCOL section 3: a copy that fails its checksum is removed if unchanged; it must not be missed for ever."""

@@ -46,11 +46,12 @@ def judge(mutant: Mutant) -> tuple[str, str]:
         shutil.copy(ROOT / "pyproject.toml", root)
         mutant.apply(root)
         only = os.environ.get("ONLY")
-        return "" if only == "simulator" else run(root, NAMED), "" if only == "named" else run(root, SIMULATOR)
+        named = "" if only == "simulator" else run(root, NAMED, 20)
+        return named, "" if only == "named" else run(root, SIMULATOR, 250)
 
 
-def run(root: Path, tests: list[str]) -> str:
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--timeout=20", *tests]
+def run(root: Path, tests: list[str], timeout: int) -> str:
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", f"--timeout={timeout}", *tests]
     environment = os.environ | {"PYTHONPATH": str(root), "TEST_DEADLINE": "5"}
     try:
         done = subprocess.run(
@@ -62,7 +63,8 @@ def run(root: Path, tests: list[str]) -> str:
         return ""
     for line in done.stdout.splitlines():
         if line.startswith(("FAILED", "ERROR")):
-            return line.split("::")[-1].split(" - ")[0].split("[")[0]
+            test = line.split("::")[-1].split(" - ")[0]
+            return f"{test} (hung)" if "Timeout" in line else test
     return "hung" if "Timeout" in done.stdout + done.stderr else f"broke: {(done.stdout + done.stderr)[-200:]!r}"
 
 

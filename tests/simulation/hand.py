@@ -88,5 +88,7 @@ def deleting(store: TieredStore, key: str) -> Hand:
     return Hand(store, store._mdelete([key]))
 
 
-def loading(store: TieredStore, key: str, loader: Callable[[str], Any], alive: Callable[[], bool] = lambda: True) -> Hand:
+def loading(
+    store: TieredStore, key: str, loader: Callable[[str], Any], alive: Callable[[], bool] = lambda: True
+) -> Hand:
     return Hand(store, store._load(key, loader, None, Caller(alive, may_wait=True)))

@@ -26,7 +26,9 @@ class Stand:
     store: TieredStore
     clock: FakeClock
 
-    def __init__(self, uppers: Sequence[str] = ("upper",), *, memory: bool = True, skew: float = 0.0, **options: Any) -> None:
+    def __init__(
+        self, uppers: Sequence[str] = ("upper",), *, memory: bool = True, skew: float = 0.0, **options: Any
+    ) -> None:
         self.uppers = [SimTier(name) for name in uppers]
         self.upper = self.uppers[0] if self.uppers else SimTier("unused")
         self.bottom = SimTier("bottom")

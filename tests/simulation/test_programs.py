@@ -1,4 +1,4 @@
-"""Random programs in the simulated engine: processes with memory over a shared tier over the authority, faults anywhere.
+"""Random programs in the simulated engine: processes with memory over shared tiers over the authority, faults anywhere.
 
 `SEEDS=n` runs that many programs of each shape. A program that fails names its seed, and the seed replays it.
 """
@@ -45,6 +45,7 @@ class Shape:
     memory: bool = True
     expiry: bool = True
     steps: bool = True
+    keys: int = 4
 
 
 SHAPES = {
@@ -54,6 +55,8 @@ SHAPES = {
     "two processes, everything": Shape(faults=0.08, outages=True, cancels=True),
     "three processes, two shared tiers": Shape(processes=3, faults=0.05, outages=True, shared=2),
     "two processes over the authority alone": Shape(faults=0.1, outages=True, cancels=True, shared=0),
+    "one key": Shape(processes=1, faults=0.15, cancels=True, keys=1),
+    "one key, two processes": Shape(faults=0.08, cancels=True, keys=1, expiry=False),
     "no faults": Shape(steps=False),
     "no faults, no memory": Shape(processes=3, memory=False, shared=2),
 }
@@ -97,9 +100,10 @@ class Program:
     # -- the program -----------------------------------------------------------------------------------------------
 
     def run(self, operations: int) -> None:
+        pace = self.random.choice([2, 5, 12])
         for _ in range(operations):
             self.start(self.random.randrange(len(self.stores)))
-            for _ in range(self.random.randrange(12)):
+            for _ in range(self.random.randrange(pace)):
                 self.world.step()
             if self.shape.cancels and self.random.random() < 0.1 and self.world.tasks:
                 self.world.cancel(self.random.choice(self.world.tasks))
@@ -125,9 +129,10 @@ class Program:
 
     def start(self, which: int) -> None:
         store = self.stores[which]
-        keys = self.random.sample(KEYS, self.random.choice([1, 1, 2, 3]))
+        some = KEYS[: self.shape.keys]
+        keys = self.random.sample(some, min(len(some), self.random.choice([1, 1, 2, 3])))
         operations = [self.read, self.write, self.delete, self.loads, self.upkeep]
-        [operation] = self.random.choices(operations, [8, 5, 2, 4, 1])
+        [operation] = self.random.choices(operations, [8, 5, 2, 4, 3])
         operation(which, store, keys)
 
     def spawn(self, name: str, which: int, plan: Any, done: Any) -> Task:
@@ -261,7 +266,7 @@ class Program:
     # -- the judge -------------------------------------------------------------------------------------------------
 
     def judge(self, which: int, *, joins: bool = False) -> Any:
-        """Judges what a read that begins now will return. 
+        """Judges what a read that begins now will return.
 
         One that `joins` another's load may get what that one found when it began, though its time is over now.
         """
@@ -274,7 +279,9 @@ class Program:
                 if write is not None and write.expires is not None and not joins:
                     slack = self.wrong[which] - wrong + 0.002
                     assert write.expires > time - slack, f"{key} {value!r} was served past its expiry"
-            self.oracle.check(key, value, began, "read", which, lambda other: self.bound(which, other, time), self.latest)
+            self.oracle.check(
+                key, value, began, "read", which, lambda other: self.bound(which, other, time), self.latest
+            )
 
         return check
 
@@ -292,7 +299,7 @@ class Program:
         return bool(since + age + self.apart + sum(self.wrong) < began)
 
     def settle(self) -> None:
-        """Faults end; every process repairs. Then tiers agree, nothing acknowledged is lost, and nothing is left over."""
+        """Faults end; every process repairs. Then tiers agree, nothing acknowledged is lost, nothing is left over."""
         self.world.faulty = lambda level, name: 0.0
         self.world.run()
         for which, store in enumerate(self.stores):
@@ -301,7 +308,7 @@ class Program:
         assert not self.errors, self.errors
         for store in self.stores:
             stack = store._stack
-            assert not stack.flights._flights
+            assert not stack.flights.flights
             assert not any(level.marks or level.broken for level in stack.uppers)
             assert not self.shape.memory or not store._made.space._home.flights
         for key in KEYS:
@@ -327,7 +334,9 @@ class Program:
                 answers: list[Any] = []
                 known = store._hits([key])
                 if known == [None]:
-                    self.spawn("last read", which, store._mget([key], known), lambda *answer, a=answers: a.extend(answer))
+                    self.spawn(
+                        "last read", which, store._mget([key], known), lambda *answer, a=answers: a.extend(answer)
+                    )
                     self.world.run()
                 else:
                     answers = [known, None]

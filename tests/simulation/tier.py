@@ -84,7 +84,9 @@ class SimTier(BaseBackend):
 
     def scan(self, space: str, prefix: str, after: str | None, limit: int, now_ms: int) -> Op[list[str]]:
         def step() -> list[str]:
-            live = sorted(k for (s, k), e in self.rows.items() if s == space and k.startswith(prefix) and e.live(now_ms))
+            live = sorted(
+                k for (s, k), e in self.rows.items() if s == space and k.startswith(prefix) and e.live(now_ms)
+            )
             return [key for key in live if after is None or key > after][:limit]
 
         return (yield "scan", step, prefix)
@@ -124,7 +126,9 @@ class SimTier(BaseBackend):
             with self.lock:
                 step(items[:half])
             keys = [key for key, _ in items]
-            raise BatchError("simulated", written=keys[:half], unknown=keys[half : half + 1], not_written=keys[half + 1 :])
+            raise BatchError(
+                "simulated", written=keys[:half], unknown=keys[half : half + 1], not_written=keys[half + 1 :]
+            )
         if fault == "late":
             self.late.append(step)
         else:

@@ -151,7 +151,7 @@ class World:
             self._advance(task, lambda: task.plan.send(answer))
 
     def _ask(self, effect: Any) -> Any:
-        """Answer one request, or fail before it, after it, in the middle, or before it with the request arriving late."""
+        """Answer one request, or fail before it, after it, in the middle, or before it and the request arrives late."""
         op = effect.op()
         name, step, items = next(op)
         if self.random.random() < self.faulty(effect.level.name, name):

@@ -49,14 +49,14 @@ class Borrowed(Shelf):
         return len(self._slots())
 
     @property
-    def bytes(self) -> int:  # type: ignore[override]
+    def nbytes(self) -> int:  # type: ignore[override]
         return sum(slot.cost for slot in self._slots()) * BLOCK
 
     @property
     def evictions(self) -> int:  # type: ignore[override]
         return max(0, self._placed - self._taken - self.entries)
 
-    def find(self, home: Home, key: str) -> Slot | None:
+    def find(self, home: Home, key: str) -> Rare | None:
         """What the mapping still holds for `key`; this is the access it sees."""
         slot = self.mapping.get(Place(home.name, key))
         return slot if isinstance(slot, Rare) else None

@@ -31,7 +31,7 @@ class Shelf(ABC):
     """The homes of all namespaces, and the lock that guards every change to them."""
 
     entries: int
-    bytes: int
+    nbytes: int
     hits: int
     evictions: int
 
@@ -108,7 +108,7 @@ class Own(Shelf):
         return {}
 
     @property
-    def bytes(self) -> int:  # type: ignore[override]
+    def nbytes(self) -> int:  # type: ignore[override]
         return (self._blocks + self._tables) * BLOCK
 
     def find(self, home: Home, key: str) -> Slot | None:

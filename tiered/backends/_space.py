@@ -220,7 +220,7 @@ def _sliding(home: Home, time: Callable[[], float], idle: float, touch: Callable
 
 
 def _locked(shelf: Borrowed, home: Home, time: Callable[[], float]) -> Hit:
-    def hit(key: str) -> bytes | None:
+    def hit(key: object) -> bytes | None:
         if not isinstance(key, str):
             return None
         with shelf.lock:

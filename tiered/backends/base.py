@@ -8,7 +8,7 @@ from typing import Any, ClassVar, TypeVar, cast
 
 from ..backend import Capabilities, Found, Op
 from ..base import BaseStore, Handle
-from ..checks import check_keys, check_pairs
+from ..checks import check_keys, check_pairs, check_prefix
 from ..clock import SYSTEM, ZERO
 from ..entry import DELETED, VALUE, Entry, Packing
 from ..errors import BackendUnavailable, TieredError
@@ -101,7 +101,7 @@ class BaseBackend(Handle, BaseStore[str, bytes]):
             page = await self.arun(self._page(prefix, page[-1]), TIMEOUT) if len(page) >= PAGE else []
 
     def _page(self, prefix: str | None, after: str | None) -> Op[list[str]]:
-        return self.scan(self.namespace or "", prefix or "", after, PAGE, int(SYSTEM.time() * 1000))
+        return self.scan(self.namespace or "", check_prefix(prefix), after, PAGE, int(SYSTEM.time() * 1000))
 
     def _read(self, keys: Sequence[str]) -> Op[list[bytes | None]]:
         names = check_keys(keys, self.capabilities.max_key)

@@ -13,6 +13,7 @@ from math import inf
 from typing import Any, Literal, NoReturn, ParamSpec, TypeVar
 
 from ..backend import Capabilities, Found, Op
+from ..checks import check_namespace
 from ..clock import Clock, micros
 from ..effects import drive
 from ..entry import INVALID, VALUE, Entry, Packing, beats
@@ -77,7 +78,7 @@ class Memory(BaseBackend):
             raise ConfigurationError(f"unknown policy {policy!r}{hint} It is one of {', '.join(POLICIES)}")
         if cache is not None and not isinstance(cache, MutableMapping):
             raise ConfigurationError(f"cache= takes a mutable mapping, not {type(cache).__name__}")
-        self.namespace = namespace
+        self.namespace = None if namespace is None else check_namespace(namespace)
         self._touch = None
         self._shelf: Shelf
         if cache is not None:
@@ -254,7 +255,7 @@ class Memory(BaseBackend):
     def bytes(self) -> int:
         """Memory taken by entries and by keeping them."""
         with self._shelf.lock:
-            return self._shelf.bytes
+            return self._shelf.nbytes
 
     # -- object ----------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from ..backend import Capabilities, Found, Op
+from ..checks import check_namespace
 from ..clock import micros
 from ..effects import adrive, drive
 from ..entry import INVALID, VALUE, Entry, Packing
@@ -52,7 +53,7 @@ class SQL(BaseBackend):
     capabilities = Capabilities(shared=False, forgets=False)
 
     def __init__(self, url: str, *, namespace: str | None = None) -> None:
-        self.namespace = namespace
+        self.namespace = None if namespace is None else check_namespace(namespace)
         self._clients = Clients(_path(url))
 
     def __repr__(self) -> str:
@@ -165,8 +166,7 @@ def _path(url: str) -> str:
     if driver and driver not in _DRIVERS[scheme]:
         raise ConfigurationError(f"unknown driver {scheme}+{driver}: write {scheme}:///.., drivers are chosen for you")
     if query:
-        option = query.split("=")[0]
-        raise ConfigurationError(f"SQL takes no options in an SQLite URL, and got {option!r}: give namespace= to SQL()")
+        raise ConfigurationError("SQL takes no options in an SQLite URL: give namespace= to SQL(), or use tiered.open")
     if host or host is None:
         raise ConfigurationError("an SQLite URL has three slashes, then the path: 'sqlite:///cache.db'")
     if not path or path == ":memory:" or path.startswith("file:"):

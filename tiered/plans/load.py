@@ -67,8 +67,6 @@ def _lead(
     else:
         flight.land(caller.alive, Outcome(value))
         return value
-    finally:
-        stack.flights.leave(flight)
 
 
 def _look_or_load(

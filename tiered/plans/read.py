@@ -13,11 +13,14 @@ from typing import cast
 
 from ..backend import Found
 from ..clock import ZERO
-from ..effects import Fetch, Fill, Plan
+from ..effects import Fetch, Fill, Plan, Void
 from ..entry import DELETED, INVALID, VALUE, Entry
 from ..errors import CorruptEntry, TieredError
 from ..level import Level
 from .stack import Stack, ask, log, repair
+
+Gap = tuple[Level, dict[str, bytes | None]]
+"""A shared tier and the keys it missed, each with the lease it gave; None: what it holds is damaged."""
 
 
 @dataclass(slots=True)
@@ -48,7 +51,7 @@ def read(stack: Stack, keys: Sequence[str]) -> Plan[dict[str, Entry]]:
 def look(stack: Stack, keys: Sequence[str]) -> Plan[Sight]:
     """Find `keys` below memory and leave copies above where each was found. The caller has entered the keys (R12)."""
     sight = Sight()
-    gaps: list[tuple[Level, dict[str, bytes]]] = []  # shared tiers that answered "not here", with the leases they gave
+    gaps: list[Gap] = []  # shared tiers that answered "not here", with the leases they gave
     wanted: Sequence[str] = keys
     for level in stack.uppers:
         if not wanted:
@@ -83,17 +86,17 @@ def look(stack: Stack, keys: Sequence[str]) -> Plan[Sight]:
     return sight
 
 
-def _keep(
-    stack: Stack, gaps: list[tuple[Level, dict[str, bytes]]], entries: Mapping[str, Entry], began: float
-) -> Plan[None]:
+def _keep(stack: Stack, gaps: list[Gap], entries: Mapping[str, Entry], began: float) -> Plan[None]:
     """Copies into memory and into every tier above that missed; a refusal means that something newer is there."""
     stack.remember(entries, began)
     stack.front_count.fills += len(entries)
     fills = []
     for level, missed in gaps:
-        items = [
-            (key, stack.aged(entry, began, level.ttl), missed[key]) for key, entry in entries.items() if key in missed
-        ]
+        found = [(key, entry) for key, entry in entries.items() if key in missed]
+        damaged = [(key, entry.stamp) for key, entry in found if missed[key] is None]
+        if damaged:  # its stamp may be this very one, which a fill alone would not replace
+            yield from ask(stack, [Void(level, stack.space, damaged)])
+        items = [(key, stack.aged(entry, began, level.ttl), missed[key] or b"") for key, entry in found]
         if items:
             fills.append(Fill(level, stack.space, items))
             level.count.fills += len(items)
@@ -121,12 +124,12 @@ def _believed(stack: Stack, found: Found) -> Found:
 
 def _sift_copies(
     stack: Stack, level: Level, keys: Sequence[str], answers: Sequence[Found]
-) -> tuple[dict[str, Entry], dict[str, bytes]]:
-    """What a shared tier knows (values, and `deleted`), and what it missed, with the leases it gave."""
+) -> tuple[dict[str, Entry], dict[str, bytes | None]]:
+    """What a shared tier knows (values, and `deleted`), and what it missed, as in `Gap`."""
     now, monotonic = stack.now_ms(), stack.clock.monotonic()
     floor = level.floor if monotonic < level.floor_until else b""
     copies: dict[str, Entry] = {}
-    missed: dict[str, bytes] = {}
+    missed: dict[str, bytes | None] = {}
     for key, found in zip(keys, observe(stack, answers), strict=True):
         if isinstance(found, Entry) and found.kind != INVALID and found.stamp > floor:
             if found.expires is None or found.expires > now:
@@ -136,6 +139,8 @@ def _sift_copies(
         if isinstance(found, TieredError):
             level.count.corrupt += 1
             log.warning("tier %s: a copy was not served: %s", level.name, found)
+            missed[key] = None
+            continue
         missed[key] = found.value if isinstance(found, Entry) and found.kind == INVALID else b""
     level.count.hits += len(copies)
     level.count.misses += len(missed)

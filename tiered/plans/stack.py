@@ -125,7 +125,8 @@ def ask(stack: Stack, asks: Sequence[Ask]) -> Plan[list[Any]]:
             going.append(at)
         else:
             answers[at] = Skipped(
-                f"skipped after {effect.level.failures} failures in a row; probed again within 30 s",
+                f"skipped after {effect.level.failures} failures in a row, probed again within 30 s; the last: "
+                f"{effect.level.reason}",
                 tier=effect.level.name,
             )
     if len(going) == 1:
@@ -140,7 +141,7 @@ def ask(stack: Stack, asks: Sequence[Ask]) -> Plan[list[Any]]:
     for at in going:
         level, answer = asks[at].level, answers[at]
         if isinstance(answer, TieredError):
-            level.failed(now)
+            level.failed(now, answer)
             answer.at(level.name)
             log.debug("tier %s: %s", level.name, answer)
         elif isinstance(answer, BaseException):

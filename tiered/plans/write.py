@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from ..effects import Plan, Put, Sleep
 from ..entry import Entry
 from ..errors import BackendUnavailable, BatchError, Indeterminate, TieredError
-from ..level import Skipped
+from ..level import OUTAGES, Skipped
 from .stack import Stack, Writing, ask, publish
 
 TRIES = 8
@@ -32,7 +32,7 @@ def write(stack: Stack, states: Mapping[str, State], expires: int | None) -> Pla
         began = stack.clock.time()
         try:
             entries = yield from _settle(stack, writing, states, expires)
-        finally:  # R14; not at the start, for a load may begin before the authority has the write, and see the old value
+        finally:  # R14: not before, for a load that begins meanwhile may still see the old value
             stack.flights.detach(stack.space, states)
         yield from publish(stack, entries, began)
 
@@ -85,13 +85,9 @@ def deliver(stack: Stack, batch: Mapping[str, Entry], progress: _Progress) -> Pl
         failures += 1
         pause = stack.retry.pause(failures)
         out_of_time = stack.clock.monotonic() - start >= authority.timeout
-        if isinstance(answer, Skipped) or not _passing(answer) or pause is None or out_of_time:
+        if isinstance(answer, Skipped) or not isinstance(answer, OUTAGES) or pause is None or out_of_time:
             raise answer
         yield Sleep(pause)
-
-
-def _passing(error: TieredError) -> bool:
-    return isinstance(error, BackendUnavailable | Indeterminate | BatchError)
 
 
 def _learn(batch: Mapping[str, Entry], progress: _Progress, error: TieredError) -> None:
