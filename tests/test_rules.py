@@ -247,6 +247,34 @@ def test_R2_what_is_refused_and_what_is_unknown_in_one_batch() -> None:
     assert stand.store.mget(["a", "b"]) == [b"ours", b"theirs"]
 
 
+@faces
+def test_R2_what_a_failed_batch_did_write_is_not_written_again(face: str) -> None:
+    """Of the first try "a" arrived; then somebody wrote it; the next try is for "b" alone."""
+    stand = Stand()
+    theirs = Entry(VALUE, stamp_at(stand.clock.time() + 5), None, b"theirs")
+
+    def fault(name: str) -> str:
+        if name == "put" and stand.bottom.log.count("put") == 1:
+            return "half"
+        if name == "put":
+            stand.bottom.rows["", "a"] = theirs
+        return "ok"
+
+    stand.bottom.fault = fault
+    call(face, stand.store, "mset", {"a": b"ours", "b": b"ours"})
+    assert [len(items) for name, items in stand.bottom.asked if name == "put"] == [2, 1]
+    assert stand.bottom.value("b") == b"ours"
+    assert stand.bottom.value("a") == b"theirs", "v1, v2, v1"
+
+
+def test_R2_what_a_later_try_did_write_is_not_unknown() -> None:
+    stand = Stand()
+    stand.bottom.script("put", "after", "half", "before", "before")
+    with fails(BatchError) as caught:
+        stand.store.mset({"a": b"1", "b": b"2"})
+    assert (caught.value.written, caught.value.not_written, caught.value.unknown) == (["a"], [], ["b"])
+
+
 # -- R3: nothing else is ---------------------------------------------------------------------------------------------
 
 
@@ -645,7 +673,7 @@ def test_R15_invariant_9_a_partly_failed_batch_names_its_keys_and_leaves_nothing
     keys = ["a", "b", "c", "d"]
     stand.store.mset(dict.fromkeys(keys, b"v0"))
     stand.clock.advance(1)
-    stand.bottom.fail("put", how="half")
+    stand.bottom.script("put", "half", "before", "before", "before")
     with fails(BatchError) as caught:
         call(face, stand.store, "mset", dict.fromkeys(keys, b"v1"))
     error = caught.value

@@ -6,7 +6,7 @@ import os
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from .assembly import Assembly, assemble
 from .backend import Backend
@@ -31,8 +31,8 @@ from .tier import UNSET, Tier, Unset
 if TYPE_CHECKING:
     from .engine.aio import AsyncEngine
 
-Loader = Callable[[str], bytes | None]
-AsyncLoader = Callable[[str], Awaitable[bytes | None]]
+Loaded = TypeVar("Loaded", bound=bytes | None)
+"""What a loader returns: where that is never None, neither is what `get_or_load` returns."""
 
 
 class TieredStore(Handle, BaseStore[str, bytes]):
@@ -104,7 +104,9 @@ class TieredStore(Handle, BaseStore[str, bytes]):
     async def adelete(self, key: str) -> None:
         await self._aio().run(self._mdelete([key]))
 
-    def get_or_load(self, key: str, load: Loader, *, ttl: Seconds | Unset | None = UNSET) -> bytes | None:
+    def get_or_load(
+        self, key: str, load: Callable[[str], Loaded], *, ttl: Seconds | Unset | None = UNSET
+    ) -> bytes | Loaded:
         """The value of `key`, or what `load(key)` returns, which is stored too unless it is None.
 
         Of all callers at once, threads and tasks alike, one loads. Its exception reaches all of them. A value is
@@ -113,17 +115,17 @@ class TieredStore(Handle, BaseStore[str, bytes]):
         value = self._hit(key)
         if value is not None:
             return value
-        return self._engine.run(self._load(key, load, ttl, self._engine.caller()))
+        return cast("bytes | Loaded", self._engine.run(self._load(key, load, ttl, self._engine.caller())))
 
     async def aget_or_load(
-        self, key: str, load: AsyncLoader | Loader, *, ttl: Seconds | Unset | None = UNSET
-    ) -> bytes | None:
+        self, key: str, load: Callable[[str], Awaitable[Loaded] | Loaded], *, ttl: Seconds | Unset | None = UNSET
+    ) -> bytes | Loaded:
         """As `get_or_load`, with a coroutine function as loader."""
         value = self._hit(key)
         if value is not None:
             return value
         engine = self._aio()
-        return await engine.run(self._load(key, load, ttl, engine.caller()))
+        return cast("bytes | Loaded", await engine.run(self._load(key, load, ttl, engine.caller())))
 
     # -- many keys -----------------------------------------------------------------------------------------------
 

@@ -116,8 +116,8 @@ MUTANTS = [
     Mutant(
         "8: TTL counted from promotion (R10, shared)",
         READ,
-        "(key, stack.aged(entry, began, level.ttl), missed[key] or b\"\")",
-        "(key, stack.aged(entry, stack.clock.time(), level.ttl), missed[key] or b\"\")",
+        '(key, stack.aged(entry, began, level.ttl), missed[key] or b"")',
+        '(key, stack.aged(entry, stack.clock.time(), level.ttl), missed[key] or b"")',
     ),
     Mutant("8: get_or_load stores unconditionally (R20)", LOAD, "        if broken is None:\n", "        if False:\n"),
     Mutant(
@@ -186,6 +186,18 @@ MUTANTS = [
         "pending = {key: states[key] for key in refused}",
         "pending = states",
     ),
+    Mutant(
+        "R2: what is known to be written is sent again",
+        WRITE,
+        "        batch = {key: entry for key, entry in batch.items() if key not in progress.written}\n",
+        "",
+    ),
+    Mutant(
+        "invariant 9: what a failed try wrote stays unknown",
+        WRITE,
+        "    progress.unknown.difference_update(progress.written)\n\n",
+        "\n",
+    ),
     Mutant("R2: no bound on tries", WRITE, "    for _ in range(TRIES):\n", "    for _ in range(10**6):\n"),
     Mutant("invariant 11: no end to trying", WRITE, " or pause is None or out_of_time", ""),
     Mutant("invariant 11: no bound on the time of tries", WRITE, " or out_of_time:", ":"),
@@ -206,7 +218,7 @@ MUTANTS = [
     Mutant(
         "invariant 9: unknown keys of a batch forgotten",
         WRITE,
-        "        progress.unknown.update(key for key in error.unknown if key not in progress.written)\n",
+        "        progress.unknown.update(error.unknown)\n",
         "",
     ),
     Mutant(

@@ -57,7 +57,10 @@ SHAPES = {
     "two processes over the authority alone": Shape(faults=0.1, outages=True, cancels=True, shared=0),
     "one key": Shape(processes=1, faults=0.15, cancels=True, keys=1),
     "one key, two processes": Shape(faults=0.08, cancels=True, keys=1, expiry=False),
+    "one key, no memory": Shape(processes=1, faults=0.1, cancels=True, keys=1, memory=False),
+    "one key, two processes, clocks alike": Shape(faults=0.08, keys=1, memory=False, steps=False),
     "no faults": Shape(steps=False),
+    "no faults, one key": Shape(steps=False, keys=1, expiry=False),
     "no faults, no memory": Shape(processes=3, memory=False, shared=2),
 }
 
@@ -91,6 +94,8 @@ class Program:
         self.detached: dict[tuple[int, str], int] = {}  # when a write of the key last went on in the process
         self.writing: list[tuple[int, list[str]]] = []
         self.errors: list[BaseException] = []
+        self.history: dict[str, list[bytes]] = {}  # the values that the authority had, one after the other
+        self.remembered: dict[tuple[int, str], bytes] = {}  # the stamps that memories had
         self.under_way: Counter[tuple[int, str]] = Counter()  # get_or_load calls
         self.reads = 0
 
@@ -105,6 +110,7 @@ class Program:
             self.start(self.random.randrange(len(self.stores)))
             for _ in range(self.random.randrange(pace)):
                 self.world.step()
+                self.watch()
             if self.shape.cancels and self.random.random() < 0.1 and self.world.tasks:
                 self.world.cancel(self.random.choice(self.world.tasks))
             if self.shape.outages and self.random.random() < 0.05:
@@ -114,6 +120,21 @@ class Program:
                 self.pass_time()
         self.world.run()
 
+    def watch(self) -> None:
+        """What must hold at any moment, beyond what any one read can show."""
+        for key in KEYS[: self.shape.keys]:
+            row = self.bottom.rows.get(("", key))
+            values = self.history.setdefault(key, [])
+            if row is not None and row.kind == VALUE and (not values or values[-1] != row.value):
+                assert row.value not in values, f"{key}: {row.value!r} was there before {values[-1]!r}, and is again (R2)"
+                values.append(row.value)
+            for which, store in enumerate(self.stores if self.shape.memory else []):
+                entry = store._made.space.peek(key)
+                stamp = b"" if entry is None else entry.stamp
+                before = self.remembered.get((which, key), b"")
+                assert not stamp or stamp >= before, f"{key}: memory of {which} went back (R12)"
+                self.remembered[which, key] = stamp
+
     def pass_time(self) -> None:
         if self.shape.steps and self.random.random() < 0.3:
             which, step = self.random.randrange(len(self.clocks)), self.random.choice([1.0, -1.0])
@@ -122,7 +143,7 @@ class Program:
             if step < 0:
                 self.wrong[which] += 1.0
         else:
-            seconds = self.random.choice([0.001, 1.0, 6.0, 25.0])
+            seconds = self.random.choice([0.001, 1.0, 4.0, 7.0, 25.0])
             for clock in self.clocks:
                 clock.advance(seconds)
         self.latest = max(self.latest, *(clock.time() for clock in self.clocks))
@@ -324,9 +345,9 @@ class Program:
         self.everyone_agrees()
 
     def everyone_agrees(self) -> None:
-        """Once memories have expired, all processes see what the authority has."""
+        """Once memories have expired and every tier is probed again, all processes see what the authority has."""
         for clock in self.clocks:
-            clock.advance(MEMORY_AGE + self.apart)
+            clock.advance(60 + self.apart)
         for which, (store, clock) in enumerate(zip(self.stores, self.clocks, strict=True)):
             for key in KEYS:
                 row = self.bottom.rows.get(("", key))

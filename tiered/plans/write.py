@@ -82,6 +82,7 @@ def deliver(stack: Stack, batch: Mapping[str, Entry], progress: _Progress) -> Pl
                 return refused
             raise Indeterminate("a write without an answer met a newer one: whether it was ever visible is unknown")
         _learn(batch, progress, answer)
+        batch = {key: entry for key, entry in batch.items() if key not in progress.written}
         failures += 1
         pause = stack.retry.pause(failures)
         out_of_time = stack.clock.monotonic() - start >= authority.timeout
@@ -94,9 +95,10 @@ def _learn(batch: Mapping[str, Entry], progress: _Progress, error: TieredError) 
     """Note what a failed try says of each key."""
     if isinstance(error, BatchError):
         progress.written.update((key, batch[key]) for key in error.written)
-        progress.unknown.update(key for key in error.unknown if key not in progress.written)
+        progress.unknown.update(error.unknown)
     elif isinstance(error, Indeterminate):
-        progress.unknown.update(key for key in batch if key not in progress.written)
+        progress.unknown.update(batch)
+    progress.unknown.difference_update(progress.written)
 
 
 def _failure(keys: Iterable[str], progress: _Progress, error: TieredError) -> TieredError:
