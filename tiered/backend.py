@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, TypeVar
+from operator import itemgetter
+from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
-from .entry import Entry, Packing
+from .entry import VALUE, Entry, Packing
 from .errors import TieredError
 
 T = TypeVar("T")
@@ -20,6 +21,16 @@ Op: TypeAlias = Generator[Any, Any, T]
 
 Found: TypeAlias = Entry | TieredError | None
 """What a tier answered for one key: an entry, why its record cannot be served, or nothing."""
+
+
+def all_live(answers: Sequence[Found], now_ms: int) -> bool:
+    """Whether nothing but live values came back: the common case of a large batch, judged at the speed of C."""
+    try:
+        kinds = set(map(itemgetter(0), cast("Sequence[Entry]", answers)))
+        expiries = set(map(itemgetter(2), cast("Sequence[Entry]", answers))) - {None}
+    except TypeError:  # a miss, or an error
+        return False
+    return kinds == {VALUE} and min(expiries, default=now_ms + 1) > now_ms
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, ClassVar, TypeVar, cast
 
-from ..backend import Capabilities, Found, Op
+from ..backend import Capabilities, Found, Op, all_live
 from ..base import BaseStore, Handle
 from ..checks import check_keys, check_pairs, check_prefix
 from ..clock import SYSTEM, ZERO
@@ -109,17 +110,15 @@ class BaseBackend(Handle, BaseStore[str, bytes]):
             return []
         now = int(SYSTEM.time() * 1000)
         answers = yield from self.fetch(self.namespace or "", names)
+        entries = cast("list[Any]", answers)
+        if all_live(answers, now):
+            SYSTEM.observe(max(map(itemgetter(1), entries)))
+            return list(map(itemgetter(3), entries))
         for found in answers:
             if isinstance(found, TieredError):
                 raise found.at(self.scheme)
-        entries = cast("list[Entry | None]", answers)
         SYSTEM.observe(max((entry.stamp for entry in entries if entry is not None), default=ZERO))
-        return [  # Entry.live, unrolled: batches are large
-            entry.value
-            if entry is not None and entry.kind == VALUE and (entry.expires is None or entry.expires > now)
-            else None
-            for entry in entries
-        ]
+        return [entry.value if entry is not None and entry.live(now) else None for entry in entries]
 
     def _valued(self, pairs: Any) -> dict[str, tuple[int, bytes]]:
         checked = check_pairs(pairs, self.capabilities.max_key, self.capabilities.max_value)

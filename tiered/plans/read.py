@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import itemgetter
 from typing import cast
 
-from ..backend import Found
+from ..backend import Found, all_live
 from ..clock import ZERO
 from ..effects import Fetch, Fill, Plan, Void
 from ..entry import DELETED, INVALID, VALUE, Entry
@@ -153,7 +152,7 @@ def _sift_authority(stack: Stack, sight: Sight, keys: Sequence[str], answers: Se
     live: dict[str, Entry] = {}
     graves: dict[str, Entry] = {}
     answers = observe(stack, answers)
-    if _all_live(answers, now):
+    if all_live(answers, now):
         live = dict(zip(keys, cast("Sequence[Entry]", answers), strict=True))
         keys = answers = ()
     for key, found in zip(keys, answers, strict=True):
@@ -177,13 +176,3 @@ def _sift_authority(stack: Stack, sight: Sight, keys: Sequence[str], answers: Se
     level.count.hits += len(live)
     sight.live.update(live)
     return {**live, **graves} if graves else live
-
-
-def _all_live(answers: Sequence[Found], now: int) -> bool:
-    """Whether nothing but live values came back: the common case of a large batch, at the speed of C."""
-    try:
-        kinds = set(map(itemgetter(0), cast("Sequence[Entry]", answers)))
-        expiries = set(map(itemgetter(2), cast("Sequence[Entry]", answers))) - {None}
-    except TypeError:  # a miss, or an error
-        return False
-    return kinds == {VALUE} and min(expiries, default=now + 1) > now
