@@ -294,7 +294,7 @@ CONSTRUCTIONS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "a class": (lambda: TieredStore([Memory]), ConfigurationError, "tier 1 (ABCMeta)"),
     "memory second": (lambda: TieredStore([sim(), Memory()]), ConfigurationError, "memory belongs first"),
     "two memories": (lambda: TieredStore([Memory(), Memory(), sim()]), ConfigurationError, "memory belongs first"),
-    "the same store twice": (lambda: TieredStore([_twice, _twice]), ConfigurationError, "in the list twice"),
+    "the same store twice": (lambda: TieredStore([_twice, _twice]), ConfigurationError, "same place"),
     "ttl on the authority": (lambda: TieredStore([Memory(), Tier(sim(), ttl=60)]), ConfigurationError, "default_ttl="),
     "ttl=None on the authority": (lambda: TieredStore([Tier(sim(), ttl=None)]), ConfigurationError, "authority"),
     "ttl on the only tier": (lambda: TieredStore([Tier(Memory(), ttl=60)]), ConfigurationError, "authority"),

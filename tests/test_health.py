@@ -130,13 +130,27 @@ def test_a_skipped_authority_raises_at_once_and_is_probed(face: str) -> None:
 def test_a_write_gives_up_trying_once_the_authority_is_skipped(face: str) -> None:
     stand = Stand(())
     stand.bottom.fail()
-    for _ in range(3):
+    for _ in range(4):
         with pytest.raises(BackendUnavailable):
             call(face, stand.store, "get", "k")
     stand.bottom.log.clear()
     with pytest.raises(BackendUnavailable):
         call(face, stand.store, "set", "k", b"v")
-    assert stand.bottom.log == ["put", "put"]
+    assert stand.bottom.log == ["put"]
+
+
+@faces
+def test_a_write_counts_as_one_failure_however_often_it_tries(face: str) -> None:
+    stand = Stand(())
+    stand.bottom.fail()
+    for _ in range(4):
+        with pytest.raises(BackendUnavailable):
+            call(face, stand.store, "set", "k", b"v")
+    assert stand.bottom.log == ["put"] * 16
+    stand.bottom.log.clear()
+    with pytest.raises(BackendUnavailable):
+        call(face, stand.store, "get", "k")
+    assert stand.bottom.log == ["fetch"], "not skipped yet"
 
 
 def test_tiers_are_judged_one_by_one() -> None:
@@ -265,7 +279,19 @@ def test_with_connects_at_once_and_fails_only_if_the_authority_is_down(face: str
     assert not stand.bottom.log, "a constructor asks nothing"
     stand.upper.fail()
     entering(face, stand.store, lambda: stand.bottom.log.index("ping"))
-    assert stand.bottom.closed == stand.upper.closed == 1
+    assert stand.bottom.closed
+    assert stand.upper.closed
+
+
+@faces
+def test_ping_does_not_raise_after_close_either(face: str) -> None:
+    stand = Stand()
+    stand.store.close()
+    health = call(face, stand.store, "ping")
+    assert {name: (bool(tier), tier.error) for name, tier in health.items()} == dict.fromkeys(
+        ["memory", "upper", "bottom"], (False, "this store was closed")
+    )
+    assert stand.bottom.log == []
     stand = Stand()
     stand.bottom.fail()
     with pytest.raises(BackendUnavailable) as caught:
@@ -359,7 +385,6 @@ EVERYTHING: dict[str, tuple[Any, ...]] = {
     "mdelete": (["k"],),
     "get_or_load": ("k", lambda key: b"v"),
     "inspect": ("k",),
-    "ping": (),
     "flush": (),
     "purge_expired": (),
 }
@@ -377,7 +402,19 @@ def test_after_close_every_method_raises_store_closed(face: str, method: str) ->
     with pytest.raises(StoreClosed):
         call(face, stand.store, method, *EVERYTHING[method])
     assert stand.upper.log == stand.bottom.log == [], "nothing is connected again"
-    assert stand.bottom.closed == stand.upper.closed == 1
+    assert stand.bottom.closed
+    assert stand.upper.closed
+
+
+@faces
+def test_ping_does_not_raise_after_close_either(face: str) -> None:
+    stand = Stand()
+    stand.store.close()
+    health = call(face, stand.store, "ping")
+    assert {name: (bool(tier), tier.error) for name, tier in health.items()} == dict.fromkeys(
+        ["memory", "upper", "bottom"], (False, "this store was closed")
+    )
+    assert stand.bottom.log == []
 
 
 def test_after_close_no_keys_and_no_context() -> None:
@@ -403,7 +440,7 @@ def test_after_close_no_keys_and_no_context() -> None:
 
 
 def test_every_public_method_is_in_the_table_of_what_close_ends() -> None:
-    known = {*EVERYTHING, "close", "yield_keys", "stats"}
+    known = {*EVERYTHING, "close", "yield_keys", "stats", "ping"}
     public = {name for name in vars(TieredStore) if not name.startswith("_")}
     assert {name for name in public if name.removeprefix("a") not in known and name not in known} == set()
 

@@ -51,14 +51,15 @@ def test_a_memory_stack_starts_without_a_database_or_a_loop() -> None:
 
 
 def test_the_public_names_are_there_and_listed() -> None:
-    assert sorted(tiered.__all__) == sorted(NAMES)
+    assert sorted([*tiered.__all__, "open"]) == sorted(NAMES), "`import *` must not replace the built-in open"
     assert set(NAMES) | {"__version__"} <= set(dir(tiered))
     for name in NAMES:
         value = getattr(tiered, name)
         assert name == "errors" or value.__doc__, f"{name} says nothing of itself"
     namespace: dict[str, Any] = {}
     exec("from tiered import *", namespace)
-    assert set(NAMES) <= set(namespace)
+    assert set(NAMES) - {"open"} <= set(namespace)
+    assert "open" not in namespace
     with pytest.raises(AttributeError, match="no attribute 'Reddis'"):
         tiered.Reddis  # noqa: B018
     with pytest.raises(ImportError):

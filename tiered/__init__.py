@@ -37,16 +37,18 @@ _HOMES = {
     "open": "urls",
 }
 
-__all__ = ["SQL", "TTL", "Memory", "Tier", "TieredStore", "WriteThrough", "Zstd", "errors", "open"]
+__all__ = ["SQL", "TTL", "Memory", "Tier", "TieredStore", "WriteThrough", "Zstd", "errors"]
 
 
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module 'tiered' has no attribute {name!r}")
-    value = getattr(import_module(f"tiered.{home}"), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # else a misspelt name would pass every type checker
+
+    def __getattr__(name: str) -> Any:
+        home = _HOMES.get(name)
+        if home is None:
+            raise AttributeError(f"module 'tiered' has no attribute {name!r}")
+        value = getattr(import_module(f"tiered.{home}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

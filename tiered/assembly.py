@@ -60,7 +60,9 @@ class Assembly:
             tiers[level.name] = _tier_stats(level.count, own)
         return Stats(tiers)
 
-    def ping(self) -> Plan[dict[str, Health]]:
+    def ping(self, closed: bool) -> Plan[dict[str, Health]]:
+        if closed:
+            return {name: Health(False, 0.0, "this store was closed") for name in self.names}
         answers = {self.names[0]: Health(True, 0.0)} if self.fronted else {}
         for level in self.levels:
             began = self.stack.clock.monotonic()
@@ -158,8 +160,8 @@ def _check_places(placed: list[Tier]) -> None:
         raise ConfigurationError(
             "the last tier is the authority and takes no ttl=: give a ttl to writes, or default_ttl= to the stack"
         )
-    if len({id(tier.store) for tier in placed}) < len(placed):
-        raise ConfigurationError("the same store is in the list twice")
+    if len({tier.store.identity for tier in placed}) < len(placed):
+        raise ConfigurationError("two tiers keep their entries in the same place: a tier cannot be a copy of itself")
 
 
 def _namespace(placed: list[Tier], namespace: str | None) -> str:

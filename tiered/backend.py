@@ -6,7 +6,7 @@ An operation is a generator that yields requests of its own driver, is sent thei
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Protocol, TypeAlias, TypeVar, cast
@@ -50,9 +50,16 @@ class Backend(Protocol):
     unknown, `BatchError` when a batch was written in part.
     """
 
-    scheme: str
     namespace: str | None
     capabilities: Capabilities
+
+    @property
+    def scheme(self) -> str:
+        """How the tier is called where it is given no name."""
+
+    @property
+    def identity(self) -> Hashable:
+        """Equal for two backends that keep their entries in the same place."""
 
     def fetch(self, space: str, keys: Sequence[str]) -> Op[list[Found]]:
         """What is stored for each of `keys`, expired and deleted entries included."""

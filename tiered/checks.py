@@ -23,7 +23,7 @@ def check_key(key: Any, max_key: int = MAX_KEY) -> str:
         raise InvalidKey(f"a key must not hold lone surrogates: {key!r:.80}") from error
     if size > max_key:
         raise InvalidKey(f"a key of {size} bytes is longer than the {max_key} this stack can store: {key!r:.40}..")
-    return key
+    return key if type(key) is str else key.encode().decode()
 
 
 def check_keys(keys: Any, max_key: int = MAX_KEY) -> list[str]:
@@ -40,7 +40,9 @@ def check_keys(keys: Any, max_key: int = MAX_KEY) -> list[str]:
     if not fine:
         for name in names:
             check_key(name, max_key)
-    return names
+    if set(map(type, names)) <= {str}:
+        return names
+    return [name.encode().decode() for name in names]  # of a subclass: what a database would give back
 
 
 def check_prefix(prefix: Any) -> str:
@@ -74,7 +76,7 @@ def check_value(value: Any, max_value: int) -> bytes:
         raise InvalidValue(f"a value must be bytes, not {type(value).__name__}: {hint}")
     if len(value) > max_value:
         raise InvalidValue(f"a value of {len(value)} bytes is larger than the {max_value} this stack can store")
-    return value
+    return value if type(value) is bytes else bytes(value)
 
 
 def check_pairs(pairs: Any, max_key: int, max_value: int) -> dict[str, bytes]:
@@ -88,8 +90,9 @@ def check_pairs(pairs: Any, max_key: int, max_value: int) -> dict[str, bytes]:
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             size = f" of {len(pair)}" if isinstance(pair, Sized) else ""  # its content may be secret
             raise InvalidValue(f"mset takes (key, value) pairs, not a {type(pair).__name__}{size}")
-    check_keys([key for key, _ in listed], max_key)
-    for _, value in listed:
-        if type(value) is not bytes or len(value) > max_value:
-            check_value(value, max_value)
-    return dict(listed)
+    names = check_keys([key for key, _ in listed], max_key)
+    values = [
+        value if type(value) is bytes and len(value) <= max_value else check_value(value, max_value)
+        for _, value in listed
+    ]
+    return dict(zip(names, values, strict=True))

@@ -7,22 +7,29 @@ catches it. `tier` is the name of the tier where it happened, or None where no s
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Self
 
 
 class TieredError(Exception):
-    """Base of all errors raised by tiered."""
+    """Base of all errors raised by tiered. `key` is the key it is about, where there is one."""
 
-    def __init__(self, message: str, *, tier: str | None = None) -> None:
+    answered = False
+    """Whether the system was there and said no (a full disk, a missing folder): trying again would not help."""
+
+    def __init__(self, message: str, *, tier: str | None = None, key: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.tier = tier
+        self.key = key
 
     def __str__(self) -> str:
-        return f"[{self.tier}] {self.message}" if self.tier else self.message
+        where = f"[{self.tier}] " if self.tier else ""
+        return f"{where}{self.message}" + (f" (key {self.key!r:.80})" if self.key is not None else "")
 
-    def at(self, tier: str) -> TieredError:
-        """The same error, naming `tier` unless it names one already."""
+    def at(self, tier: str, key: str | None = None) -> Self:
+        """The same error, naming `tier` and `key` unless it names them already."""
         self.tier = self.tier or tier
+        self.key = key if self.key is None else self.key
         return self
 
 

@@ -27,8 +27,9 @@ Name = tuple[str, str]
 """(namespace, key)."""
 
 
-OUTAGES = (BackendUnavailable, Indeterminate, BatchError)
-"""Failures that may pass: worth another try, and signs of a tier that is away."""
+def is_outage(error: TieredError) -> bool:
+    """Whether this may pass: worth another try, and a sign of a tier that is away."""
+    return isinstance(error, BackendUnavailable | Indeterminate | BatchError) and not error.answered
 
 
 class Skipped(BackendUnavailable):
@@ -87,7 +88,7 @@ class Level:
         with self.lock:
             self.count.errors += 1
             self.reason = error.message
-            if not isinstance(error, OUTAGES):
+            if not is_outage(error):
                 return
             if self.failures < PATIENCE or self.probing:  # else it was sent before we gave up, as many may have been
                 self.failures += 1

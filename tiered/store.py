@@ -6,7 +6,7 @@ import os
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self
 
 from .assembly import Assembly, assemble
 from .backend import Backend
@@ -31,8 +31,8 @@ from .tier import UNSET, Tier, Unset
 if TYPE_CHECKING:
     from .engine.aio import AsyncEngine
 
-Loaded = TypeVar("Loaded", bound=bytes | None)
-"""What a loader returns: where that is never None, neither is what `get_or_load` returns."""
+Loader = Callable[[str], bytes | None]
+AsyncLoader = Callable[[str], Awaitable[bytes | None]]
 
 
 class TieredStore(Handle, BaseStore[str, bytes]):
@@ -104,9 +104,7 @@ class TieredStore(Handle, BaseStore[str, bytes]):
     async def adelete(self, key: str) -> None:
         await self._aio().run(self._mdelete([key]))
 
-    def get_or_load(
-        self, key: str, load: Callable[[str], Loaded], *, ttl: Seconds | Unset | None = UNSET
-    ) -> bytes | Loaded:
+    def get_or_load(self, key: str, load: Loader, *, ttl: Seconds | Unset | None = UNSET) -> bytes | None:
         """The value of `key`, or what `load(key)` returns, which is stored too unless it is None.
 
         Of all callers at once, threads and tasks alike, one loads. Its exception reaches all of them. A value is
@@ -115,17 +113,17 @@ class TieredStore(Handle, BaseStore[str, bytes]):
         value = self._hit(key)
         if value is not None:
             return value
-        return cast("bytes | Loaded", self._engine.run(self._load(key, load, ttl, self._engine.caller())))
+        return self._engine.run(self._load(key, load, ttl, self._engine.caller()))
 
     async def aget_or_load(
-        self, key: str, load: Callable[[str], Awaitable[Loaded] | Loaded], *, ttl: Seconds | Unset | None = UNSET
-    ) -> bytes | Loaded:
+        self, key: str, load: AsyncLoader | Loader, *, ttl: Seconds | Unset | None = UNSET
+    ) -> bytes | None:
         """As `get_or_load`, with a coroutine function as loader."""
         value = self._hit(key)
         if value is not None:
             return value
         engine = self._aio()
-        return cast("bytes | Loaded", await engine.run(self._load(key, load, ttl, engine.caller())))
+        return await engine.run(self._load(key, load, ttl, engine.caller()))
 
     # -- many keys -----------------------------------------------------------------------------------------------
 
@@ -142,7 +140,7 @@ class TieredStore(Handle, BaseStore[str, bytes]):
         values = self._hits(names)
         if all(values) or None not in values:
             return values
-        return await self._aio().run(self._mget(names, values))
+        return await self._aio().run(self._mget(list(names), values))  # a copy: the caller may change its list
 
     def mset(
         self,
@@ -202,11 +200,11 @@ class TieredStore(Handle, BaseStore[str, bytes]):
         return await self._aio().run(self._inspect(key))
 
     def ping(self) -> dict[str, Health]:
-        """The health of each tier; raises for none of them."""
-        return self._engine.run(self._ping())
+        """The health of each tier; never raises."""
+        return self._engine.run(self._made.ping(self._closed))
 
     async def aping(self) -> dict[str, Health]:
-        return await self._aio().run(self._ping())
+        return await self._aio().run(self._made.ping(self._closed))
 
     def flush(self) -> None:
         """Repair what unreachable tiers missed, as far as they are back."""
@@ -224,14 +222,18 @@ class TieredStore(Handle, BaseStore[str, bytes]):
 
     def close(self) -> None:
         """Repair what can be repaired and let go of every connection. Twice is fine."""
-        if self._shut():
-            self._engine.run(scan.flush(self._stack))
+        try:
+            if self._shut():
+                self._engine.run(scan.flush(self._stack))
+        finally:  # also the second time, should the first have been cancelled
             for backend in self._made.backends():
                 backend.close()
 
     async def aclose(self) -> None:
-        if self._shut():
-            await self._aio().run(scan.flush(self._stack))
+        try:
+            if self._shut():
+                await self._aio().run(scan.flush(self._stack))
+        finally:
             for backend in self._made.backends():
                 await backend.aclose()
 
@@ -257,7 +259,7 @@ class TieredStore(Handle, BaseStore[str, bytes]):
 
     def _get(self, key: str) -> Plan[bytes | None]:
         self._usable()
-        check_key(key, self._made.max_key)
+        key = check_key(key, self._made.max_key)
         self._stack.front_count.misses += 1
         entry = (yield from read(self._stack, [key])).get(key)
         return None if entry is None else entry.value
@@ -280,8 +282,8 @@ class TieredStore(Handle, BaseStore[str, bytes]):
 
     def _set(self, key: str, value: bytes, ttl: Seconds | Unset | None) -> Plan[None]:
         self._usable()
-        check_key(key, self._made.max_key)
-        check_value(value, self._made.max_value)
+        key = check_key(key, self._made.max_key)
+        value = check_value(value, self._made.max_value)
         yield from self._write({key: (VALUE, value)}, self._expiry(ttl))
 
     def _mset(
@@ -305,7 +307,7 @@ class TieredStore(Handle, BaseStore[str, bytes]):
 
     def _load(self, key: str, loader: Any, ttl: Seconds | Unset | None, caller: Caller) -> Plan[bytes | None]:
         self._usable()
-        check_key(key, self._made.max_key)
+        key = check_key(key, self._made.max_key)
         if not callable(loader):
             raise TypeError(f"load must be callable as load(key), not {type(loader).__name__}")
         self._expiry(ttl)
@@ -325,12 +327,8 @@ class TieredStore(Handle, BaseStore[str, bytes]):
 
     def _inspect(self, key: str) -> Plan[dict[str, Holding]]:
         self._usable()
-        check_key(key, self._made.max_key)
+        key = check_key(key, self._made.max_key)
         return (yield from self._made.inspect(key))
-
-    def _ping(self) -> Plan[dict[str, Health]]:
-        self._usable()
-        return (yield from self._made.ping())
 
     def _flush(self) -> Plan[None]:
         self._usable()

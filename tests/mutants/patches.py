@@ -138,7 +138,7 @@ MUTANTS = [
         "                stack.clock.observe(newer)\n",
         "                pass\n",
     ),
-    Mutant("8: purge without grace (R28)", SCAN, "int(stack.tombstone_ttl * 1000)", "0"),
+    Mutant("8: purge without grace (R28)", SCAN, "int(grace * 1000)", "0"),
     Mutant(
         "8: writer id kept over a fork (R1)",
         CLOCK,
@@ -201,7 +201,7 @@ MUTANTS = [
     Mutant("R2: no bound on tries", WRITE, "    for _ in range(TRIES):\n", "    for _ in range(10**6):\n"),
     Mutant("invariant 11: no end to trying", WRITE, " or pause is None or out_of_time", ""),
     Mutant("invariant 11: no bound on the time of tries", WRITE, " or out_of_time:", ":"),
-    Mutant("invariant 11: writes are never tried again", WRITE, "or not isinstance(answer, OUTAGES) or", "or True or"),
+    Mutant("invariant 11: writes are never tried again", WRITE, "or not is_outage(answer) or", "or True or"),
     Mutant("R16: tries go on against a skipped authority", WRITE, "if isinstance(answer, Skipped) or", "if"),
     Mutant(
         "invariant 9: what was written later stays unknown",
@@ -430,9 +430,12 @@ MUTANTS = [
         "            if found.kind == VALUE:\n",
     ),
     Mutant(
-        "invariant 6: a batch of values is live, expired or not", READ, " and min(expiries, default=now + 1) > now", ""
+        "invariant 6: a batch of values is live, expired or not",
+        "backend.py",
+        " and min(expiries, default=now_ms + 1) > now_ms",
+        "",
     ),
-    Mutant("a batch of anything is live", READ, "    return kinds == {VALUE} and min", "    return min"),
+    Mutant("a batch of anything is live", "backend.py", "    return kinds == {VALUE} and min", "    return min"),
     Mutant("R12: reads are not in flight", READ, "    stack.front.enter(keys)\n    try:\n", "    try:\n"),
     Mutant(
         "R12: reads are in flight for ever",
@@ -664,7 +667,7 @@ MUTANTS = [
     Mutant(
         "engine: a task on a closed loop is alive",
         AIO,
-        "Caller(lambda: not loop.is_closed(), may_wait=True)",
+        "Caller(asyncio.get_running_loop().is_running, may_wait=True)",
         "Caller(lambda: True, may_wait=True)",
     ),
     # -- the store ---------------------------------------------------------------------------------------------------
@@ -700,8 +703,8 @@ MUTANTS = [
     Mutant(
         "closed: without repair",
         "store.py",
-        "            self._engine.run(scan.flush(self._stack))\n            for",
-        "            for",
+        "                self._engine.run(scan.flush(self._stack))\n",
+        "                pass\n",
     ),
     Mutant("closed: twice", "store.py", "        if self._closed:\n            return False\n", ""),
 ]

@@ -11,9 +11,11 @@ if TYPE_CHECKING:
 __all__ = ["SQL", "Memory"]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module 'tiered.backends' has no attribute {name!r}")
-    import tiered
+if not TYPE_CHECKING:  # else a misspelt name would pass every type checker
 
-    return getattr(tiered, name)
+    def __getattr__(name: str) -> Any:
+        if name not in __all__:
+            raise AttributeError(f"module 'tiered.backends' has no attribute {name!r}")
+        import tiered
+
+        return getattr(tiered, name)

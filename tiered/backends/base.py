@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Hashable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, ClassVar, TypeVar, cast
 
@@ -26,12 +26,24 @@ TRIES = 8
 """How often a write goes above the stamp that refused it before the contention is reported (R2)."""
 
 
+UPKEEP = 1_000
+"""Writes of a backend used on its own between two purges."""
+
+GRACE = 86_400_000
+"""Milliseconds for which a backend used on its own remembers a deletion."""
+
+
 class BaseBackend(Handle, BaseStore[str, bytes]):
-    """A store that speaks to one system; `tiered.effects.Backend` says what each operation means."""
+    """A store that speaks to one system; `tiered.backend.Backend` says what each operation means."""
 
     scheme: ClassVar[str]
     capabilities: Capabilities
     namespace: str | None = None
+    _written = 0
+
+    @property
+    def identity(self) -> Hashable:
+        return id(self)
 
     @abstractmethod
     def fetch(self, space: str, keys: Sequence[str]) -> Op[list[Found]]: ...
@@ -114,9 +126,9 @@ class BaseBackend(Handle, BaseStore[str, bytes]):
         if all_live(answers, now):
             SYSTEM.observe(max(map(itemgetter(1), entries)))
             return list(map(itemgetter(3), entries))
-        for found in answers:
+        for name, found in zip(names, answers, strict=True):
             if isinstance(found, TieredError):
-                raise found.at(self.scheme)
+                raise found.at(self.scheme, name)
         SYSTEM.observe(max((entry.stamp for entry in entries if entry is not None), default=ZERO))
         return [entry.value if entry is not None and entry.live(now) else None for entry in entries]
 
@@ -128,6 +140,11 @@ class BaseBackend(Handle, BaseStore[str, bytes]):
         return dict.fromkeys(check_keys(keys, self.capabilities.max_key), (DELETED, b""))
 
     def _store(self, states: dict[str, tuple[int, bytes]]) -> Op[None]:
+        self._written += len(states)
+        if self._written >= UPKEEP:  # as a stack does it, for nothing else would ever remove what expired here
+            self._written = 0
+            now = int(SYSTEM.time() * 1000)
+            yield from self.purge(self.namespace or "", now, GRACE, 2 * UPKEEP + len(states), DELETED)
         for _ in range(TRIES):
             if not states:
                 return

@@ -21,8 +21,7 @@ class AsyncEngine:
         self._clock = clock
 
     def caller(self) -> Caller:
-        loop = asyncio.get_running_loop()
-        return Caller(lambda: not loop.is_closed(), may_wait=True)
+        return Caller(asyncio.get_running_loop().is_running, may_wait=True)
 
     async def run(self, plan: Plan[T]) -> T:
         return await adrive(plan, self.perform)

@@ -171,8 +171,8 @@ def _sift_authority(stack: Stack, sight: Sight, keys: Sequence[str], answers: Se
             level.count.misses += 1
         else:
             level.count.corrupt += 1
-            log.warning("tier %s: %s: %r", level.name, found, key)
-            sight.errors[key] = found.at(level.name)
+            sight.errors[key] = found.at(level.name, key)
+            log.warning("a record cannot be served: %s", found)
     level.count.hits += len(live)
     sight.live.update(live)
     return {**live, **graves} if graves else live

@@ -26,7 +26,8 @@ def page(stack: Stack, prefix: str, after: str | None) -> Plan[list[str]]:
 def purge(stack: Stack, level: Level, limit: int) -> Plan[int]:
     """One bounded step of a purge of one tier (R28) -> rows changed."""
     into = DELETED if level is stack.authority else INVALID
-    step = Purge(level, stack.space, stack.now_ms(), int(stack.tombstone_ttl * 1000), limit, into)
+    grace = max(stack.tombstone_ttl, level.ttl.limit() if level.ttl else 0)  # R8: marks outlive the copies they void
+    step = Purge(level, stack.space, stack.now_ms(), int(grace * 1000), limit, into)
     [answer] = yield from ask(stack, [step])
     if isinstance(answer, TieredError):
         raise answer

@@ -112,10 +112,11 @@ class Stack:
                 yield key, value, stamp, min(own, ages), min(own, cap)
 
 
-def ask(stack: Stack, asks: Sequence[Ask]) -> Plan[list[Any]]:
+def ask(stack: Stack, asks: Sequence[Ask], *, again: bool = False) -> Plan[list[Any]]:
     """Ask tiers, several at once, -> their answers in order, a TieredError standing for itself.
 
-    This is where failures are counted and a tier that keeps failing is skipped.
+    This is where failures are counted and a tier that keeps failing is skipped. Asked `again`, a failure is no
+    further one: an operation counts once, however often it tries.
     """
     answers: list[Any] = [None] * len(asks)
     now = stack.clock.monotonic()
@@ -141,7 +142,8 @@ def ask(stack: Stack, asks: Sequence[Ask]) -> Plan[list[Any]]:
     for at in going:
         level, answer = asks[at].level, answers[at]
         if isinstance(answer, TieredError):
-            level.failed(now, answer)
+            if not again:
+                level.failed(now, answer)
             answer.at(level.name)
             log.debug("tier %s: %s", level.name, answer)
         elif isinstance(answer, BaseException):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from ..effects import Plan, Put, Sleep
 from ..entry import Entry
 from ..errors import BackendUnavailable, BatchError, Indeterminate, TieredError
-from ..level import OUTAGES, Skipped
+from ..level import Skipped, is_outage
 from .stack import Stack, Writing, ask, publish
 
 TRIES = 8
@@ -73,7 +73,8 @@ def deliver(stack: Stack, batch: Mapping[str, Entry], progress: _Progress) -> Pl
     failures, start = 0, stack.clock.monotonic()
     authority = stack.authority
     while True:
-        [answer] = yield from ask(stack, [Put(authority, stack.space, list(batch.items()))])
+        puts = [Put(authority, stack.space, list(batch.items()))]
+        [answer] = yield from ask(stack, puts, again=failures > 0)
         if not isinstance(answer, TieredError):
             refused: Mapping[str, bytes] = answer
             progress.written.update((key, entry) for key, entry in batch.items() if key not in refused)
@@ -86,7 +87,7 @@ def deliver(stack: Stack, batch: Mapping[str, Entry], progress: _Progress) -> Pl
         failures += 1
         pause = stack.retry.pause(failures)
         out_of_time = stack.clock.monotonic() - start >= authority.timeout
-        if isinstance(answer, Skipped) or not isinstance(answer, OUTAGES) or pause is None or out_of_time:
+        if isinstance(answer, Skipped) or not is_outage(answer) or pause is None or out_of_time:
             raise answer
         yield Sleep(pause)
 
