@@ -114,6 +114,23 @@ def test_evicting_more_than_there_are(policy: Any) -> None:
     assert policy.evict(1) == []
 
 
+@pytest.mark.parametrize("policy", [Adaptive(100, math.inf), Lru()])
+def test_clearing_needs_no_order(policy: Any) -> None:
+    cache = Cache(policy, 100)
+    for key in zipf(3_000, 400, 1):
+        cache.get(key)
+    if isinstance(policy, Adaptive):
+        policy._main.next.next = policy._small.next  # as an interrupt may leave it
+        policy._main_count += 1
+    policy.clear()
+    assert policy.evict(5) == []
+    cache.held.clear()
+    policy.retired = cache.hits = cache.cost = 0
+    for key in zipf(3_000, 400, 2):
+        cache.get(key)
+    cache.check()
+
+
 def test_a_loop_does_not_collapse() -> None:
     cache = entries(500)
     for number in range(30_000):

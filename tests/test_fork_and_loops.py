@@ -102,8 +102,9 @@ def test_a_loader_of_one_loop_serves_the_waiters_of_others(tmp_path: Path) -> No
 
 
 PREAMBLE = """
-import asyncio, os, signal, sys, threading
+import asyncio, faulthandler, os, signal, sys, threading
 from tiered import SQL, Memory, TieredStore
+faulthandler.register(signal.SIGALRM, chain=True)  # what hangs says where, and dies
 signal.alarm(60)
 
 def child(work):
@@ -111,7 +112,7 @@ def child(work):
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
-        signal.alarm(20)  # a child that hangs dies of it
+        signal.alarm(20)
         try:
             os.write(writer, repr(work()).encode())
             code = 0
@@ -203,6 +204,7 @@ def test_a_fork_while_other_threads_use_the_store(tmp_path: Path) -> None:
     """Locks may be held by threads that do not exist in the child."""
     forking(
         """
+        store.set("first", b"use")  # Python itself cannot fork while another thread imports a module
         stop = threading.Event()
 
         def hammer(number):

@@ -281,17 +281,6 @@ def test_with_connects_at_once_and_fails_only_if_the_authority_is_down(face: str
     entering(face, stand.store, lambda: stand.bottom.log.index("ping"))
     assert stand.bottom.closed
     assert stand.upper.closed
-
-
-@faces
-def test_ping_does_not_raise_after_close_either(face: str) -> None:
-    stand = Stand()
-    stand.store.close()
-    health = call(face, stand.store, "ping")
-    assert {name: (bool(tier), tier.error) for name, tier in health.items()} == dict.fromkeys(
-        ["memory", "upper", "bottom"], (False, "this store was closed")
-    )
-    assert stand.bottom.log == []
     stand = Stand()
     stand.bottom.fail()
     with pytest.raises(BackendUnavailable) as caught:

@@ -241,15 +241,32 @@ def test_handles_of_a_namespace_share_and_unused_ones_vanish(time: Time) -> None
     space.install("k", b"v", stamp(1), inf)
     kept = memory.space("kept", time)
     gc.collect()
-    assert sorted(memory._shelf.homes) == ["kept", "used"]
+    assert sorted(memory._shelf.homes) == [("kept", None), ("used", None)]
     assert memory.space("used", time).hit("k") == b"v"
     del space
     gc.collect()
     assert memory.space("used", time).hit("k") == b"v", "entries keep their namespace"
     memory.space("used", time).drop("k", stamp(1))
     gc.collect()
-    assert sorted(memory._shelf.homes) == ["kept"]
+    assert sorted(memory._shelf.homes) == [("kept", None)]
     del kept
+
+
+@pytest.mark.parametrize("options", [{}, {"policy": "lru"}, {"cache": {}}])
+def test_entries_are_shared_by_handles_of_one_owner_only(options: Any, time: Time) -> None:
+    memory = Memory(**options)
+    mine, again = memory.space("ns", time, owner=("a", 60)), memory.space("ns", time, owner=("a", 60))
+    other, bare = memory.space("ns", time, 30, owner=("b", 60)), memory.space("ns", time)
+    mine.install("k", b"a", stamp(1), inf)
+    other.enter(["k"])
+    assert [space.hit("k") for space in (mine, again, other, bare)] == [b"a", b"a", None, None]
+    assert run(memory, memory.fetch("ns", ["k"])) == [None]
+    assert run(memory, memory.put("ns", [("k", Entry(VALUE, stamp(2), None, b"c"))], None)) == {}
+    assert [space.hit("k") for space in (mine, again, other, bare)] == [b"a", b"a", None, b"c"]
+    assert not mine.busy("k")
+    other.drop("k", stamp(9))
+    bare.drop("k", stamp(9))
+    assert mine.hit("k") == b"a"
 
 
 # -- reading -------------------------------------------------------------------------------------------------
@@ -267,8 +284,9 @@ def test_odd_keys_are_misses(options: Any, sliding: float | None, time: Time) ->
 
 
 def test_hits_are_counted_once_each_whatever_happens_to_the_entries(time: Time) -> None:
-    for options in ({}, {"policy": "lru"}, {"cache": cachetools.LRUCache(50)}):
-        memory = Memory(max_entries=50, **options)  # type: ignore[arg-type]
+    every: list[Any] = [{"max_entries": 50}, {"max_entries": 50, "policy": "lru"}, {"cache": cachetools.LRUCache(50)}]
+    for options in every:
+        memory = Memory(**options)
         space = memory.space("ns", time)
         rng, hits = random.Random(3), 0
         for number in range(5_000):
@@ -304,7 +322,8 @@ def test_peek_shows_and_does_not_count(time: Time) -> None:
     [
         ({"policy": "adaptiv"}, "adaptive"),
         ({"policy": "LRU"}, "lru"),
-        ({"policy": "zzz"}, "adaptive, lru"),
+        ({"policy": "zzz"}, "'zzz': it is one of adaptive, lru$"),
+        ({"policy": "LRU "}, "'LRU ': .* one of adaptive, lru$"),
         ({"policy": None}, "policy"),
         ({"max_bytes": 0}, "max_bytes"),
         ({"max_bytes": -5}, "max_bytes"),
@@ -316,6 +335,9 @@ def test_peek_shows_and_does_not_count(time: Time) -> None:
         ({"max_entries": False}, "max_entries"),
         ({"cache": [1]}, "mapping"),
         ({"cache": 5}, "mapping"),
+        ({"cache": {}, "max_entries": 5}, "decides alone"),
+        ({"cache": {}, "max_bytes": 2**20}, "decides alone"),
+        ({"cache": {}, "policy": "lru"}, "decides alone"),
     ],
 )
 def test_what_makes_no_sense_is_refused(options: Any, words: str) -> None:

@@ -104,6 +104,75 @@ def test_scan_pages_in_order_and_leaves_out_what_is_not_live(time: Time) -> None
     assert run(memory, memory.scan("other", "", None, 7, now_ms)) == []
 
 
+@pytest.mark.parametrize("options", [{}, {"cache": {}}])
+def test_a_listing_collects_its_keys_once(options: Any, time: Time) -> None:
+    memory = Memory(**options)
+    space = memory.space("ns", time)
+    keys = sorted(f"k{number}" for number in range(20_000))
+    for key in keys:
+        space.install(key, b"v", stamp(1), inf)
+    asked = 0
+
+    class Table(type(memory._shelf.home("ns").slots)):  # type: ignore[misc]
+        def __iter__(self) -> Any:
+            nonlocal asked
+            asked += 1
+            return super().__iter__()
+
+    memory._shelf.home("ns").slots = Table(memory._shelf.home("ns").slots)
+    listings: list[list[str]] = [[], [], []]
+    prefixes = ["", "", "k1"]
+    going = list(zip(prefixes, listings, strict=True))
+    while going:
+        for prefix, listed in list(going):
+            page = run(memory, memory.scan("ns", prefix, listed[-1] if listed else None, 1_000, int(START * 1000)))
+            listed += page
+            if len(page) < 1_000:
+                going.remove((prefix, listed))
+    assert listings == [keys, keys, [key for key in keys if key.startswith("k1")]]
+    assert asked <= 4, "once for each listing, and once more after the other of the same keys ended"
+    assert not memory._listings
+
+
+def test_a_listing_meets_each_key_that_stays_once_whatever_else_comes_and_goes(time: Time) -> None:
+    memory = Memory()
+    space = memory.space("ns", time)
+    rng = random.Random(1)
+    stay = [f"k{number:04}" for number in range(0, 2_000, 2)]
+    for number, key in enumerate(stay):
+        space.install(key, b"v", stamp(number), inf)
+    listed: list[str] = []
+    while page := run(memory, memory.scan("ns", "k", listed[-1] if listed else None, 70, int(START * 1000))):
+        listed += page
+        for _ in range(50):
+            key = f"k{rng.randrange(1, 2_000, 2):04}"
+            if rng.random() < 0.5:
+                space.install(key, b"v", stamp(1), inf)
+            else:
+                space.drop(key, stamp(2))
+        if rng.random() < 0.3:
+            run(memory, memory.purge("ns", int(START * 1000), 0, 100, DELETED))
+        if rng.random() < 0.2:
+            assert run(memory, memory.scan("ns", "k", None, 5, int(START * 1000)))[0] <= "k0001"
+    assert len(set(listed)) == len(listed)
+    assert [key for key in listed if int(key[1:]) % 2 == 0] == stay
+    assert run(memory, memory.scan("ns", "k", None, 5_000, int(START * 1000))) == sorted(space.keys()), "begun anew"
+
+
+def test_listings_that_nobody_goes_on_with_are_dropped(time: Time) -> None:
+    memory = Memory()
+    space = memory.space("ns", time)
+    for number in range(100):
+        space.install(f"k{number}", b"v", stamp(1), inf)
+    for prefix in ("", "k", "k1", "k2", "k3", "k4"):
+        assert run(memory, memory.scan("ns", prefix, None, 2, int(START * 1000)))
+    assert 0 < len(memory._listings) <= 4
+    for _ in range(2):
+        run(memory, memory.purge("ns", int(START * 1000), 0, 100, DELETED))
+        assert run(memory, memory.scan("ns", "k4", "k4", 2, int(START * 1000))) == ["k40", "k41"]
+    assert list(memory._listings) == [("ns", "k4")]
+
+
 def test_purge_drops_expired_entries_and_old_marks_within_its_limit() -> None:
     now = SYSTEM.time()
     now_ms, day = int(now * 1000), 86_400_000
@@ -136,7 +205,7 @@ def test_operations_do_nothing_until_they_are_run() -> None:
 
 def test_the_users_mapping_decides(time: Time) -> None:
     cache: Any = cachetools.LRUCache(3)
-    memory = Memory(cache=cache, max_entries=1)
+    memory = Memory(cache=cache)
     space, other = memory.space("a", time), memory.space("a|b", time)
     for number in range(3):
         space.install(f"k{number}", b"v", stamp(1), inf)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tiered.backends._shelf import PAUSE, REAP
+from tiered.backends._shelf import MOST, PAUSE, REAP
 from tiered.backends.memory import Memory
 from tiered.errors import ConfigurationError
 
@@ -209,6 +209,41 @@ def test_a_write_does_bounded_work_and_writes_keep_up(time: Time) -> None:
     assert live < 1_000, "500 are alive at any time"
 
 
+@pytest.mark.parametrize("cache", [None, dict])
+@pytest.mark.parametrize("role", ["front", "authority"])
+@pytest.mark.parametrize("batch", [1, 40, 1_000])
+def test_reads_remove_what_has_expired(cache: Any, role: str, batch: int, time: Time) -> None:
+    memory = Memory(max_bytes=None, cache=None if cache is None else cache())
+    space = memory.space("ns", time)
+    keys = [f"k{number}" for number in range(1_000)]
+    for key in keys:
+        space.install(key, b"v", stamp(1), START + 10)
+    time.now = START + 20
+    for start in [*range(0, 1_000, batch), 0]:
+        some = keys[start : start + batch]
+        held = memory.entries
+        if role == "authority":
+            run(memory, memory.fetch("ns", some))
+        else:
+            space.enter(some)
+            space.leave(some)
+        assert held - memory.entries <= 2 * batch + REAP, "bounded by what was read"
+    assert memory.entries == 0
+    assert memory.expired == 1_000
+
+
+def test_a_read_after_a_large_one_does_bounded_work(time: Time) -> None:
+    memory = Memory(max_bytes=None)
+    space = memory.space("ns", time)
+    for number in range(10_000):
+        space.install(f"k{number}", b"v", stamp(1), START + 10)
+    time.now = START + 20
+    space.enter([f"k{number}" for number in range(10_000)])
+    held = memory.entries
+    assert space.install("w", b"v", stamp(1), inf)
+    assert 0 < held - memory.entries <= MOST
+
+
 def test_nothing_grows_under_churn(time: Time) -> None:
     """Far expiries of what was overwritten, deleted or evicted leave nothing behind."""
 
@@ -243,11 +278,11 @@ def test_a_table_shrinks_when_its_entries_go(time: Time) -> None:
     for key in sorted(set(keys) - set(kept)):
         space.drop(key, stamp(10**9))
     shelf = memory._shelf
-    assert shelf.homes["ns"].slots.__sizeof__() < 96 * 256 + 4096 + 20_000
+    assert shelf.homes["ns", None].slots.__sizeof__() < 96 * 256 + 4096 + 20_000
     assert all(space.hits(kept))
     space.enter(keys)
     space.leave(keys)
-    assert shelf.homes["ns"].flights.__sizeof__() < 1_000
+    assert shelf.homes["ns", None].flights.__sizeof__() < 1_000
 
 
 def test_clock_steps_back_and_forth(time: Time) -> None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import random
 import sqlite3
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tiered.backends import _sqlite, sql
-from tiered.backends._requests import Many, Query, Transaction
+from tiered.backends._clients import READERS
+from tiered.backends._requests import Many, Query, Slots, Transaction, Turn
 from tiered.backends.sql import SQL
 from tiered.clock import Clock
 from tiered.entry import DELETED, INVALID, VALUE, Entry, beats
@@ -554,6 +558,15 @@ def test_a_table_of_another_shape_under_our_name_is_left_untouched(
     untouched(path, run, store, "of another shape")
 
 
+@pytest.mark.parametrize("encoding", ["UTF-16le", "UTF-16be"])
+def test_a_file_of_another_encoding_is_left_untouched(store: SQL, run: Run, path: Path, encoding: str) -> None:
+    theirs = sqlite3.connect(path)
+    theirs.execute(f"PRAGMA encoding = '{encoding}'")
+    theirs.execute("CREATE TABLE users (name)")
+    theirs.close()
+    untouched(path, run, store, f"{encoding}.* use another file")
+
+
 def test_a_damaged_file_is_said_to_be_damaged(store: SQL, run: Run, path: Path) -> None:
     put(run, store, *((f"k{at}", value(1, bytes(500))) for at in range(100)))
     store.close()
@@ -601,6 +614,7 @@ def test_a_folder_is_not_a_file(tmp_path: Path) -> None:
         ("sqllite:///cache.db", "did you mean sqlite://"),
         ("sqlite+psycopg:///cache.db", "unknown driver"),
         ("sqlite:///cache.db?namspace=x", "takes no options"),
+        ("sqlite:///a\0b", "NUL"),
         ("oracle://u:secret@db/app", "does not know the scheme oracle"),
         (None, "not NoneType"),
         (Path("cache.db"), "sqlite:///cache.db"),
@@ -623,6 +637,17 @@ def test_urls_are_paths_from_here_or_from_the_root(tmp_path: Path, monkeypatch: 
     assert (tmp_path / "some dir%20/ca#che.db").exists()
     store.close()
     assert repr(SQL("SQLITE:////abs.db", namespace="n")) == "SQL('sqlite:////abs.db', namespace='n')"
+
+
+def test_two_that_write_to_one_file_are_identical(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to("there")
+    monkeypatch.chdir(tmp_path)
+    urls = ["sqlite:///there/a.db", f"sqlite:///{tmp_path}/link/a.db", "sqlite+aiosqlite:///there/../link/./a.db"]
+    assert len({SQL(url).identity for url in urls}) == 1
+    assert SQL("sqlite:///there/b.db").identity != SQL(urls[0]).identity
+    (tmp_path / "there/a.db").touch()
+    assert len({SQL(url).identity for url in urls}) == 1
 
 
 # -- failures of writes ------------------------------------------------------------------------------------------
@@ -721,7 +746,7 @@ def test_an_operation_that_raises_inside_its_transaction_leaves_none(
         raise ZeroDivisionError
 
     def op() -> Any:
-        yield Transaction(bad())
+        yield Transaction(bad)
 
     with pytest.raises(ZeroDivisionError):
         run(op())
@@ -742,8 +767,71 @@ def test_a_lock_that_stays_is_reported_and_nothing_is_written(store: SQL, run: R
     assert put(run, store, ("a", value(5))) == {}
 
 
+def test_a_statement_past_the_time_out_is_ended(store: SQL, run: Run, raw: sqlite3.Connection) -> None:
+    for op in (endless, half_written):
+        with pytest.raises(BackendUnavailable, match="longer than its time-out; nothing was written"):
+            store.run(op(), 0.01)
+        with pytest.raises(BackendUnavailable, match="longer than its time-out; nothing was written"):
+            asyncio.run(store.arun(op(), 0.01))
+        raw.execute("BEGIN IMMEDIATE")
+        raw.execute("ROLLBACK")
+    assert fetch(run, store, "half") == [None]
+    assert put(run, store, ("a", value(1))) == {}
+
+
+def test_an_interrupt_during_a_statement_is_not_lost(store: SQL, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Ringing(_sqlite.Session):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            self.create_function("ring", 0, _thread.interrupt_main)  # as Ctrl-C does, in the midst of SQLite
+
+    def ringing() -> Any:
+        yield Query("WITH n (i) AS (VALUES (ring()) UNION ALL SELECT 1 FROM n) SELECT count(*) FROM n", ())
+
+    monkeypatch.setitem(_sqlite.CONNECT, "factory", Ringing)
+    with pytest.raises(KeyboardInterrupt):
+        store.run(ringing(), 0.05)
+    assert store.mget(["a"]) == [None]
+
+
+def test_a_commit_that_has_begun_is_not_broken_off(store: SQL, monkeypatch: pytest.MonkeyPatch) -> None:
+    handlers: list[Any] = []
+    at_commit: list[Any] = []
+
+    class Watched(_sqlite.Session):
+        def set_progress_handler(self, handler: Any, *steps: Any) -> None:
+            handlers.append(handler)
+            super().set_progress_handler(handler, *steps)
+
+        def execute(self, statement: str, *params: Any) -> sqlite3.Cursor:
+            if statement == "COMMIT":
+                at_commit.append(handlers[-1])
+            return super().execute(statement, *params)
+
+    store.mset({"a": b"1"})
+    store.close()
+    monkeypatch.setitem(_sqlite.CONNECT, "factory", Watched)
+    store.mset({"a": b"2"})
+    assert at_commit == [None]
+    assert handlers[0] is not None
+
+
+def test_a_fork_that_closes_what_was_just_used_fails_nothing(store: SQL, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Forked(_sqlite.Session):
+        @property
+        def in_transaction(self) -> bool:  # type: ignore[override]
+            if not self._gate.locked():
+                self.shut()
+            return super().in_transaction
+
+    monkeypatch.setitem(_sqlite.CONNECT, "factory", Forked)
+    store.mset({"a": b"1"})
+    assert store.mget(["a"]) == [b"1"]
+
+
 def busy(store: SQL) -> bool:
-    return any(session._gate.locked() for session in list(_sqlite._sessions))
+    with _sqlite._registry:
+        return any(session._gate.locked() for session in list(_sqlite._sessions))
 
 
 async def until(true: Callable[[], bool]) -> None:
@@ -782,7 +870,7 @@ def test_waiting_for_this_process_is_bounded_too(store: SQL, raw: sqlite3.Connec
     writer.start()
     while not busy(store):
         pass
-    with pytest.raises(BackendUnavailable, match="another write of this process"):
+    with pytest.raises(BackendUnavailable, match="other writes of this process"):
         store.run(store.put(NS, [("b", value(1))], None), 0.01)
 
     async def second() -> None:
@@ -790,7 +878,7 @@ def test_waiting_for_this_process_is_bounded_too(store: SQL, raw: sqlite3.Connec
         held = asyncio.create_task(store.arun(store.put(NS, [("b", value(1))], None), 5.0))
         [(pool, _)] = store._clients._loops.values()
         await until(pool._writer.locked)
-        with pytest.raises(BackendUnavailable, match="another write of this process"):
+        with pytest.raises(BackendUnavailable, match="other writes of this process"):
             await store.arun(store.put(NS, [("c", value(1))], None), 0.01)
         raw.execute("ROLLBACK")
         await held
@@ -866,7 +954,7 @@ def half_written() -> Any:
         yield Many(_sqlite.PUT, [(NS.encode(), b"half", stamp(1), None, encode(b"half", value(1)))])
         yield from endless()
 
-    yield Transaction(write())
+    yield Transaction(write)
 
 
 @pytest.mark.parametrize("op", [endless, half_written])
@@ -887,6 +975,26 @@ async def test_cancelling_ends_the_statement_and_keeps_the_connection(
     await store.amset({"a": b"1"})
     assert await store.amget(["a"]) == [b"1"]
     await store.aclose()
+
+
+def test_rows_are_packed_before_the_write_lock_and_off_the_loop(
+    store: SQL, run: Run, raw: sqlite3.Connection, request: pytest.FixtureRequest
+) -> None:
+    here, where = threading.current_thread(), list[bool]()
+
+    def packing(payload: bytes) -> tuple[int, bytes]:
+        where.append(threading.current_thread() is here)
+        raw.execute("BEGIN IMMEDIATE")  # nobody holds the write lock
+        raw.execute("ROLLBACK")
+        return 0, payload
+
+    run(store.ping())
+    raw = sqlite3.connect(store._clients.path, isolation_level=None, timeout=0, check_same_thread=False)
+    assert run(store.put(NS, [("a", value(1)), ("b", value(1))], packing)) == {}
+    assert run(store.swap(NS, [("c", value(1), None), ("b", value(2), stamp(1))], packing)) == set()
+    raw.close()
+    assert where == [request.node.callspec.params["run"] == "sync"] * 4
+    assert fetch(run, store, "a", "b", "c") == [value(1), value(2), value(1)]
 
 
 async def test_a_timeout_around_an_operation_ends_it(store: SQL) -> None:
@@ -958,3 +1066,172 @@ def test_close_while_a_write_waits_lets_it_end(store: SQL, raw: sqlite3.Connecti
     writer.join()
     assert ended == [None]
     assert store.mget(["a"]) == [b"1"]
+
+
+def test_close_does_not_fail_what_waits_for_its_turn(store: SQL, raw: sqlite3.Connection) -> None:
+    raw.execute("BEGIN IMMEDIATE")
+    ended: list[Any] = []
+    writers = [threading.Thread(target=lambda: ended.append(store.mset({"a": b"1"}))) for _ in range(3)]
+    for writer in writers:
+        writer.start()
+    pool = store._clients._threads
+    assert pool
+    while len(pool._writer._turns) < 3:
+        pass
+    store.close()
+    raw.execute("ROLLBACK")
+    for writer in writers:
+        writer.join()
+    assert ended == [None] * 3
+    assert store._clients._threads is not pool
+
+
+async def test_close_does_not_fail_a_task_that_waits_for_its_turn(store: SQL, raw: sqlite3.Connection) -> None:
+    raw.execute("BEGIN IMMEDIATE")
+    writers = [asyncio.create_task(store.amset({"a": b"1"})) for _ in range(3)]
+    await until(lambda: busy(store))
+    await store.aclose()
+    raw.execute("ROLLBACK")
+    assert await asyncio.gather(*writers) == [None] * 3
+    assert await store.amget(["a"]) == [b"1"]
+    await store.aclose()
+
+
+def test_an_aclose_that_is_cancelled_leaves_nothing_open(store: SQL) -> None:
+    async def go(steps: int) -> bool:
+        await asyncio.gather(*(store.amget(["a"]) for _ in range(9)))
+        closing = asyncio.create_task(store.aclose())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        whole = closing.done()
+        closing.cancel()
+        await asyncio.gather(closing, return_exceptions=True)
+        if steps:
+            assert not [thread for thread in threading.enumerate() if "_connection_worker" in thread.name]
+        await store.aclose()
+        return whole
+
+    for steps in range(5):
+        assert not asyncio.run(go(steps))
+        assert not [thread for thread in threading.enumerate() if "_connection_worker" in thread.name]
+
+
+# -- turns and interrupts ----------------------------------------------------------------------------------------
+
+
+def test_turns_are_served_in_the_order_they_came() -> None:
+    slots, turns = Slots(2), [Turn() for _ in range(6)]
+    assert [slots.enter(turn, 0.0) for turn in turns] == [True, True, False, False, False, False]
+    turns[3].over = turns[1].over = True  # one has given up, one has gone
+    assert not slots.enter(Turn(), 0.0), "a newcomer does not overtake"
+    assert [turn.served for turn in turns] == [True, True, True, False, False, False]
+    turns[0].over = True
+    slots.serve()
+    assert [turn.served for turn in turns] == [True, True, True, False, True, False]
+
+
+def test_a_thread_that_writes_again_and_again_does_not_overtake(store: SQL, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.mset({"a": b"1"})
+    pool, order, perform = store._clients._threads, list[str](), _sqlite.Session.perform
+    assert pool
+
+    def noted(self: Any, *request: Any) -> Any:
+        order.append(threading.current_thread().name)
+        while len(order) == 1 and len(pool._writer._turns) < 2:
+            pass
+        return perform(self, *request)
+
+    def often() -> None:
+        for _ in range(3):
+            store.mset({"a": b"1"})
+
+    monkeypatch.setattr(_sqlite.Session, "perform", noted)
+    greedy, patient = threading.Thread(target=often, name="greedy"), threading.Thread(target=often, name="patient")
+    greedy.start()
+    while not order:
+        pass
+    patient.start()
+    greedy.join()
+    patient.join()
+    assert order[:5] == ["greedy", "patient"] * 2 + ["greedy"]
+
+
+def test_connections_lost_elsewhere_keep_nobody_waiting(store: SQL) -> None:
+    store.mset({"a": b"1"})
+    pool = store._clients._threads
+    assert pool
+    lost = [pool._engine.raw_connection() for _ in range(READERS + 2)]
+    assert store.mget(["a"]) == [b"1"]
+    for held in lost:
+        held.invalidate()
+
+    async def go() -> None:
+        pool = await store._clients._pool()
+        lost = [await pool._engine.raw_connection() for _ in range(READERS + 2)]
+        assert await store.amget(["a"]) == [b"1"]
+        for held in lost:
+            await held.driver_connection.close()
+            held.invalidate()
+
+    asyncio.run(go())
+
+
+def test_an_interrupt_of_who_leaves_still_lets_the_next_in(store: SQL, monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting = Turn()
+
+    class Struck(Slots):
+        struck = False
+
+        def serve(self) -> None:
+            if not self.struck and any(turn.over for turn in self._turns):
+                self.struck = True
+                raise KeyboardInterrupt
+            super().serve()
+
+    store.mset({"a": b"1"})
+    pool = store._clients._threads
+    assert pool
+    pool._writer = Struck(1)
+    monkeypatch.setattr(_sqlite.Session, "perform", lambda *_: pool._writer.enter(waiting, 0.0))
+    with pytest.raises(KeyboardInterrupt):
+        store.run(store.put(NS, [("a", value(1))], None), 5.0)
+    assert waiting.served
+
+
+@pytest.mark.filterwarnings(
+    "ignore:Exception ignored:pytest.PytestUnraisableExceptionWarning"
+)  # closed by the collector
+@pytest.mark.parametrize("within", [("tiered/backends", "/threading.py"), ("sqlalchemy/pool",)])
+def test_an_interrupt_at_any_point_loses_no_turn_and_no_connection(
+    store: SQL, raw: sqlite3.Connection, within: tuple[str, ...]
+) -> None:
+    # Python runs signal handlers where a function begins and after calls: an interrupt strikes there
+    def profile(frame: Any, event: str, _: Any) -> None:
+        nonlocal left
+        if event in ("call", "c_return") and any(part in frame.f_code.co_filename for part in within):
+            left -= 1
+            if left < 0:
+                raise KeyboardInterrupt  # which also ends profiling
+
+    for at in count():
+        if at % 2:
+            for session in list(_sqlite._sessions):
+                session.shut()  # as a fork does: the next request connects
+        left = at // 2
+        try:
+            sys.setprofile(profile)
+            store.mset({"a": b"1"})
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.setprofile(None)
+        raw.execute("BEGIN IMMEDIATE")  # no transaction was left open
+        raw.execute("ROLLBACK")
+        store.mset({"a": b"2"})
+        pool = store._clients._threads
+        assert pool
+        assert not pool._writer._lock.locked()
+        assert not pool._writer._turns
+        if at % 2 and left >= 0:
+            break
+    assert at > 50

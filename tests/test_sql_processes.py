@@ -9,7 +9,11 @@ import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
+
+from tiered.backends import _sqlite
 from tiered.backends.sql import SQL
 
 ROOT = Path(__file__).parents[1]
@@ -200,6 +204,22 @@ def test_parent_and_child_both_go_on_after_a_fork(tmp_path: Path) -> None:
     loop.run_until_complete(store.aclose())
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.close()
+
+
+def test_a_fork_waits_once_for_all_that_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+
+    class Busy:
+        def shut(self, wait: float) -> None:
+            nonlocal now
+            assert wait >= 0
+            now += wait
+
+    monkeypatch.setattr(_sqlite, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(_sqlite, "_sessions", [Busy(), Busy(), Busy()])
+    _sqlite._before_fork()
+    _sqlite._registry.release()
+    assert now == _sqlite._FORK_WAIT
 
 
 def test_a_full_disk_writes_nothing_and_loses_nothing(tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ class Task:
     began: int = 0
     effect: Any = None
     answer: list[Any] = field(default_factory=list)  # on its way
+    until: int = 0  # the step before which it does not arrive
     parts: dict[int, Any] = field(default_factory=dict)  # of a Parallel: what has been answered
     woken: list[Outcome] = field(default_factory=list)
     waiter: Waiter | None = None
@@ -79,6 +80,7 @@ class World:
             self.late.pop(self.random.randrange(len(self.late)))()
             return True
         ready = [task for task in self.tasks if not (isinstance(task.effect, Join) and not task.woken)]
+        ready = [task for task in ready if task.until <= self.now] or ready  # nothing else left: it arrives
         if not ready:
             if self.tasks:
                 raise AssertionError(f"deadlock: {[task.name for task in self.tasks]}")
@@ -138,9 +140,11 @@ class World:
             self._answer(task, self._ask(effect))
 
     def _answer(self, task: Task, answer: Any) -> None:
-        """It arrives now, or in a later step."""
+        """It arrives now, or in a later step, or much later."""
         if self.random.random() < 0.5:
             task.answer = [answer]
+            if self.random.random() < 0.2:
+                task.until = self.now + self.random.randrange(5, 50)
         else:
             self._deliver(task, answer)
 

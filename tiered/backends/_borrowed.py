@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import logging
 import weakref
-from collections.abc import MutableMapping
+from collections.abc import Hashable, MutableMapping
 from math import inf
 from typing import Any, NamedTuple
 
-from ..entry import Entry
+from ..entry import VALUE, Entry
 from ..policies.eviction import BLOCK
 from ._shelf import Shelf, rare
 from ._slot import Home, Rare, Slot, cost_of
+
+log = logging.getLogger("tiered")
 
 
 class Place(NamedTuple):
@@ -20,13 +23,15 @@ class Place(NamedTuple):
 
     namespace: str
     key: str
+    owner: Hashable = None
 
 
 class Borrowed(Shelf):
     """The mapping alone decides what stays; it is touched under the lock only.
 
     It may drop anything at any time without a word, so homes refer to its slots weakly, and expiries lie in a heap
-    of weak references that is rebuilt when most of them are dead.
+    of weak references that is rebuilt when most of them are dead. What it raises is its own affair: an entry that it
+    does not take, give or let go is not held, which is logged. Marks are kept here, not in the mapping.
     """
 
     def __init__(self, mapping: MutableMapping[Any, Any]) -> None:
@@ -36,6 +41,7 @@ class Borrowed(Shelf):
         self._placed = 0
         self._taken = 0
         self._expiries: list[tuple[float, int, weakref.ref[Rare]]] = []
+        self._rebuild_at = 64
         self._numbers = itertools.count()  # heap entries of equal time need an order
 
     def _table(self) -> MutableMapping[str, Slot]:
@@ -58,8 +64,13 @@ class Borrowed(Shelf):
 
     def find(self, home: Home, key: str) -> Rare | None:
         """What the mapping still holds for `key`; this is the access it sees."""
-        slot = self.mapping.get(Place(home.name, key))
-        return slot if isinstance(slot, Rare) else None
+        try:
+            slot = self.mapping.get(Place(home.name, key, home.owner))
+        except Exception:
+            log.warning("the mapping given as cache= did not say what it holds", exc_info=True)
+            return None
+        held = home.slots.get(key)
+        return held if held is slot or key in home.marks else None  # type: ignore[return-value]  # all are rare here
 
     def put(
         self,
@@ -72,7 +83,7 @@ class Borrowed(Shelf):
         record: Entry | None = None,
     ) -> bool:
         self.pause -= 1
-        if not self.pause:
+        if self.pause <= 0:
             self.tidy(home)
         old = home.slots.get(key)
         if (old is not None and stamp < old.stamp) or not home.admits(key, stamp):
@@ -82,28 +93,43 @@ class Borrowed(Shelf):
         slot = rare(home, deadline, seen, record)
         slot.key, slot.value, slot.stamp = key, value, stamp
         slot.freq, slot.cost = 0, cost_of(key, value)
-        try:
-            self.mapping[Place(home.name, key)] = slot
-        except ValueError:  # cachetools: "value too large"
-            return False
         self._placed += 1
         home.slots[key] = slot
-        if record is not None:
-            home.marks[key] = slot
+        if record is not None and record.kind != VALUE:
+            self._mark(home, slot)
+        else:
+            try:
+                self.mapping[Place(home.name, key, home.owner)] = slot
+            except BaseException as error:
+                self._lose(home, key)
+                if not isinstance(error, Exception):
+                    raise
+                if not isinstance(error, ValueError):  # cachetools: "value too large"
+                    log.warning("the mapping given as cache= did not take an entry", exc_info=True)
+                return False
         if slot.due != inf:
             heapq.heappush(self._expiries, (slot.due, next(self._numbers), weakref.ref(slot)))
-            if len(self._expiries) > 2 * len(self.mapping) + 64:
+            if len(self._expiries) > self._rebuild_at:
                 self._expiries = [expiry for expiry in self._expiries if expiry[2]() is not None]
                 heapq.heapify(self._expiries)
+                self._rebuild_at = 2 * len(self._expiries) + 32
         return True
 
     def remove(self, slot: Slot) -> None:
-        home = slot.home
-        slot.deadline = 0.0
-        home.slots.pop(slot.key, None)
-        home.marks.pop(slot.key, None)
-        self.mapping.pop(Place(home.name, slot.key), None)
         self._taken += 1
+        slot.deadline = 0.0
+        self._lose(slot.home, slot.key)
+
+    def _lose(self, home: Home, key: str) -> None:
+        """It is not held here any more, and not in the mapping either if that lets go of it."""
+        slot = home.slots.pop(key, None)
+        if slot is not None and key in home.marks:
+            self._unmark(home, slot)
+            return
+        try:
+            self.mapping.pop(Place(home.name, key, home.owner), None)
+        except Exception:
+            log.warning("the mapping given as cache= did not let go of an entry", exc_info=True)
 
     def reap(self, now: float, limit: int) -> int:
         count = 0

@@ -1,8 +1,8 @@
 """Connections: who may use which, when, and when they end. All that blocks or awaits for an SQL backend.
 
-One pool for threads, one for each event loop; each lets four readers and one writer in. A writer waits here for
-the others of its pool and in the database for those of other pools and processes; both count towards the
-request's time-out. A request holds one connection and nothing else, so waiting cannot deadlock.
+One pool for threads, one for each event loop; each lets four readers and one writer in, in the order they came.
+A writer waits here for the others of its pool and in the database for those of other pools and processes; both
+count towards the request's time-out. A request holds one connection and nothing else, so waiting cannot deadlock.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ import sqlite3
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, TypeAlias
 
 import aiosqlite
-from sqlalchemy import URL, Engine, create_engine
+from sqlalchemy import URL, Engine, NullPool, PoolProxiedConnection, create_engine
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from ..errors import BackendUnavailable
 from . import _sqlite
-from ._requests import Query, Transaction
+from ._requests import Query, Slots, Transaction, Turn
 
 Request: TypeAlias = Query | Transaction
 
@@ -30,24 +31,11 @@ READERS = 4
 """Reads at a time in one pool: more gain nothing under the interpreter lock, and each may cache 16 MiB."""
 
 
-def _pool(**connecting: Any) -> dict[str, Any]:
-    return {
-        "pool_size": READERS + 1,
-        "max_overflow": 0,
-        "pool_use_lifo": True,  # the connection used last has the warmest page cache
-        "pool_reset_on_return": None,  # a Session ends its transactions itself
-        "connect_args": {**_sqlite.CONNECT, **connecting},
-    }
-
-
-def _crowded(request: Request, timeout: float) -> BackendUnavailable:
-    what = "another write" if isinstance(request, Transaction) else f"{READERS} other reads"
+def _crowded(request: Request, began: float) -> BackendUnavailable:
+    what = "other writes" if isinstance(request, Transaction) else f"{READERS} other reads"
     return BackendUnavailable(
-        f"{what} of this process took longer than {timeout:.2g} s; nothing was written; try again"
+        f"{what} of this process took longer than {time.monotonic() - began:.2g} s; nothing was written; try again"
     )
-
-
-_CLOSED = "the store was closed meanwhile; nothing was written"
 
 
 class ThreadPool:
@@ -55,45 +43,86 @@ class ThreadPool:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._engine: Engine = create_engine(URL.create("sqlite+pysqlite", database=path), **_pool())
-        self._readers = threading.BoundedSemaphore(READERS)
-        self._writer = threading.BoundedSemaphore(1)
+        # SQLAlchemy connects; the slots bound how many there are. Its QueuePool counts connections and waits under
+        # locks in Python code, where an interrupt can lose a count or leave a lock held.
+        self._engine: Engine = create_engine(
+            URL.create("sqlite+pysqlite", database=path),
+            poolclass=NullPool,
+            pool_reset_on_return=None,
+            connect_args=_sqlite.CONNECT,
+        )
+        self._idle: deque[PoolProxiedConnection] = deque()  # the last used, with the warmest page cache, goes first
+        self._readers = Slots(READERS)
+        self._writer = Slots(1)
         self._closed = False
-        self._finalizer = weakref.finalize(self, self._engine.dispose)
+        self._finalizer = weakref.finalize(self, _drain, self._idle)
 
-    def perform(self, request: Request, timeout: float) -> Any:
-        deadline = time.monotonic() + timeout
+    def perform(self, request: Request, deadline: float) -> Any:
+        """Raises _sqlite.Gone when the pool was closed before the request was sent."""
+        began = time.monotonic()
         slots = self._writer if isinstance(request, Transaction) else self._readers
-        if not slots.acquire(timeout=timeout):
-            raise _crowded(request, timeout)
+        turn = Turn()
         try:
+            if not slots.enter(turn, deadline):
+                raise _crowded(request, began)
             while not self._closed:
                 try:
-                    held = self._engine.raw_connection()
-                except sqlite3.Error as error:
-                    raise _sqlite.explain(error, self._path) from error
-                session: Any = held.driver_connection
-                try:
-                    return session.perform(request, deadline)
+                    return self._attempt(request, deadline)
                 except _sqlite.Gone:
                     continue
-                finally:
-                    if session.closed or self._closed:
-                        held.invalidate()
-                    else:
-                        held.close()
-            raise BackendUnavailable(_CLOSED)
+            raise _sqlite.Gone
         finally:
-            slots.release()
+            turn.over = True  # before anything that an interrupt could strike
+            try:
+                slots.serve()
+            except BaseException:
+                slots.serve()
+                raise
+
+    def _attempt(self, request: Request, deadline: float) -> Any:
+        held: PoolProxiedConnection | None = None
+        fit = False
+        try:
+            try:
+                held = self._idle.pop()
+            except IndexError:
+                held = self._connect()
+            session: Any = held.driver_connection
+            try:
+                return session.perform(request, deadline)
+            finally:
+                fit = session.fit() and not self._closed
+        finally:
+            if fit and held is not None:
+                self._idle.append(held)
+                if self._closed:
+                    _drain(self._idle)
+            elif held is not None:
+                held.invalidate()
+
+    def _connect(self) -> PoolProxiedConnection:
+        try:
+            return self._engine.raw_connection()
+        except sqlite3.Error as error:
+            raise _sqlite.explain(error, self._path) from error
 
     def close(self) -> None:
         """Close what is idle now, and what is in use when it is returned."""
         self._closed = True
-        self._finalizer()
+        _drain(self._idle)
 
     def disown(self) -> None:
         """In a forked child: the locks inside may be held by threads that do not exist here. Touch nothing."""
         self._finalizer.detach()
+
+
+def _drain(idle: deque[PoolProxiedConnection]) -> None:
+    while idle:
+        try:
+            held = idle.pop()
+        except IndexError:  # another thread took the last
+            return
+        held.close()
 
 
 class LoopPool:
@@ -105,25 +134,31 @@ class LoopPool:
 
     def __init__(self, path: str) -> None:
         self._engine: AsyncEngine = create_async_engine(
-            URL.create("sqlite+aiosqlite", database=path), **_pool(async_creator_fn=_connected)
+            URL.create("sqlite+aiosqlite", database=path),
+            pool_size=READERS + 1,
+            max_overflow=-1,  # the semaphores bound how many there are: the pool itself never waits
+            pool_use_lifo=True,  # the connection used last has the warmest page cache
+            pool_reset_on_return=None,  # a Session ends its transactions itself
+            connect_args={**_sqlite.CONNECT, "async_creator_fn": _connected},
         )
         self._path = path
-        self._readers = asyncio.Semaphore(READERS)
+        self._readers = asyncio.Semaphore(READERS)  # serves in the order they came
         self._writer = asyncio.Semaphore(1)
         self._lock = threading.Lock()
         self._idle: set[Any] = set()
         self._closed = False
         self._finalizer = weakref.finalize(self, _stop, self._idle)
 
-    async def perform(self, request: Request, timeout: float) -> Any:
-        deadline = time.monotonic() + timeout
+    async def perform(self, request: Request, deadline: float) -> Any:
+        """Raises _sqlite.Gone when the pool was closed before the request was sent."""
+        began = time.monotonic()
         slots = self._writer if isinstance(request, Transaction) else self._readers
         if slots.locked():
             try:
-                async with asyncio.timeout(timeout):
+                async with asyncio.timeout(deadline - began):
                     await slots.acquire()
             except TimeoutError:
-                raise _crowded(request, timeout) from None
+                raise _crowded(request, began) from None
         else:
             await slots.acquire()
         try:
@@ -132,7 +167,7 @@ class LoopPool:
                     return await self._hop(request, deadline)
                 except _sqlite.Gone:
                     continue
-            raise BackendUnavailable(_CLOSED)
+            raise _sqlite.Gone
         finally:
             slots.release()
 
@@ -179,14 +214,18 @@ class LoopPool:
                 await _until(lambda: not driver._thread.is_alive())  # noqa: SLF001
 
     async def aclose(self) -> None:
-        """On the loop itself: close what is idle and end its threads; what is in use when it is returned."""
+        """On the loop itself: close what is idle and end its threads; what is in use when it is returned.
+
+        All of it has happened when this returns, also when it was cancelled.
+        """
         with self._lock:
             self._closed = True
-            self._idle.clear()
-        await self._engine.dispose()
+            ending = [driver._thread for driver in self._idle]  # noqa: SLF001
+            _stop(self._idle, there=True)
+        await _until(lambda: not any(thread.is_alive() for thread in ending))
 
     def close(self) -> None:
-        """The same from anywhere, also when the loop is closed."""
+        """The same from anywhere, also when the loop is closed, without waiting for the threads."""
         with self._lock:
             self._closed = True
             self._finalizer()
@@ -197,10 +236,14 @@ class LoopPool:
             driver._connection = None  # noqa: SLF001  its thread did not survive the fork; its Session is closed
 
 
-def _stop(idle: set[Any]) -> None:
-    """Close idle drivers and end their threads, without waiting for those and without any loop."""
+def _stop(idle: set[Any], *, there: bool = False) -> None:
+    """Close idle drivers, here or in their threads, and end these, without waiting for them and without any loop."""
     for driver in idle:
-        driver._connection.shut()  # noqa: SLF001
+        shut = driver._connection.shut  # noqa: SLF001
+        if there:
+            driver._tx.put_nowait((None, shut))  # noqa: SLF001
+        else:
+            shut()
         driver._connection = None  # noqa: SLF001  else a driver collected at exit would warn
         # In its own thread: elsewhere `stop` promises its answer to a loop, which may be closed by then.
         driver._tx.put_nowait((None, driver.stop))  # noqa: SLF001
@@ -248,25 +291,40 @@ class Clients:
         self._loops: weakref.WeakKeyDictionary[Any, _Held] = weakref.WeakKeyDictionary()
 
     def perform(self, request: Request, timeout: float) -> Any:
-        pool = self._threads
-        if pool is None:
-            with self._lock:
-                pool = self._threads = self._threads or ThreadPool(self.path)
-        return pool.perform(request, timeout)
+        deadline = time.monotonic() + timeout
+        while True:
+            pool = self._threads
+            if pool is None:
+                with self._lock:
+                    pool = self._threads = self._threads or ThreadPool(self.path)
+            try:
+                return pool.perform(request, deadline)
+            except _sqlite.Gone:  # closed before the request was sent: a closed pool is no longer ours
+                continue
 
     async def aperform(self, request: Request, timeout: float) -> Any:
+        deadline = time.monotonic() + timeout
+        while True:
+            pool = await self._pool()
+            try:
+                return await pool.perform(request, deadline)
+            except _sqlite.Gone:
+                continue
+
+    async def _pool(self) -> LoopPool:
+        """The running loop's; does not suspend."""
         loop = asyncio.get_running_loop()
         held = self._loops.get(loop)
         if held is None:
             pool = LoopPool(self.path)
             guard = self._guard(pool, loop)
-            await anext(guard)  # does not suspend
+            await anext(guard)
             with self._lock:
                 dead = [self._loops.pop(other) for other in list(self._loops) if other.is_closed()]
                 self._loops[loop] = held = pool, guard
             for other_pool, _ in dead:
                 other_pool.close()
-        return await held[0].perform(request, timeout)
+        return held[0]
 
     async def _guard(self, pool: LoopPool, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[None, None]:
         """Closes the pool with its loop: asyncio.run and the like end every suspended async generator."""
@@ -298,8 +356,8 @@ class Clients:
             held = self._loops.pop(asyncio.get_running_loop(), None)
         if held:
             pool, guard = held
+            await guard.aclose()  # the pool is no longer its concern: does not suspend
             await pool.aclose()
-            await guard.aclose()
         await asyncio.to_thread(self.close)
 
     def disown(self) -> None:

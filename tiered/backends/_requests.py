@@ -1,7 +1,11 @@
-"""What an SQL operation may ask its executor for: the vocabulary between operations and databases."""
+"""What an SQL operation may ask its executor for, the vocabulary between operations and databases; and the queue
+in which threads wait to ask.
+"""
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -11,10 +15,12 @@ Row: TypeAlias = tuple[Any, ...]
 
 
 class Query(NamedTuple):
-    """Read rows -> `shape(rows)`. `shape` runs while the rows stream in, off the event loop."""
+    """Read rows -> `shape(rows)`. `shape` runs while the rows stream in, off the event loop; so does `params`,
+    where it is a function, before.
+    """
 
     sql: str
-    params: Sequence[Any]
+    params: Sequence[Any] | Callable[[], Sequence[Any]]
     shape: Callable[[Iterable[Row]], Any] = list
 
 
@@ -28,7 +34,51 @@ class Many(NamedTuple):
 class Transaction(NamedTuple):
     """Run an operation's requests in one write transaction and commit -> its result.
 
+    `begin()` makes the operation off the event loop, before the transaction takes the write lock: encode there.
     Raises BackendUnavailable when nothing was written, Indeterminate when the commit got no clear answer.
     """
 
-    op: Op[Any]
+    begin: Callable[[], Op[Any]]
+
+
+class Turn:
+    """A place in a queue: `served` when its owner may go, `over` when it has gone or given up."""
+
+    __slots__ = ("gate", "over", "served")
+
+    def __init__(self) -> None:
+        self.gate = threading.Lock()
+        self.served = self.over = False
+        self.gate.acquire()
+
+
+class Slots:
+    """A semaphore for threads that serves them in the order they came (threading.Semaphore starves them).
+
+    An interrupt (Ctrl-C) may strike after any call. So a turn is over by an assignment, and `serve` may be broken
+    off and repeated anywhere: whoever comes next completes it.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._turns: list[Turn] = []
+        self._lock = threading.Lock()
+
+    def enter(self, turn: Turn, deadline: float) -> bool:
+        """Wait until `turn` is served -> whether it was. Either way its owner says when it is over."""
+        with self._lock:
+            self._turns.append(turn)
+        self.serve()
+        if not turn.served:
+            turn.gate.acquire(timeout=min(max(deadline - time.monotonic(), 0), threading.TIMEOUT_MAX))
+            self.serve()
+        return turn.served
+
+    def serve(self) -> None:
+        """Let in those whose turn it is."""
+        with self._lock:
+            self._turns = [turn for turn in self._turns if not turn.over]
+            for turn in self._turns[: self._limit]:
+                if not turn.served:
+                    turn.served = True
+                    turn.gate.release()

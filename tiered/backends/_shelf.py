@@ -10,7 +10,8 @@ import sys
 import threading
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import MutableMapping
+from collections import OrderedDict
+from collections.abc import Hashable, MutableMapping
 from math import inf
 
 from ..clock import SYSTEM
@@ -21,6 +22,12 @@ from ._wheel import Wheel
 
 PAUSE, REAP = 8, 64
 """One write in 8 looks at up to 64 slots whose time may have come: more than writes add, so that none linger."""
+
+MOST = 1_024
+"""Slots looked at in one go at most, however many keys were read before it."""
+
+MARKS = 1_024
+"""Deletions and voids remembered, of all namespaces together."""
 
 
 EMPTY_HOME = 600
@@ -37,17 +44,19 @@ class Shelf(ABC):
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.homes: weakref.WeakValueDictionary[str, Home] = weakref.WeakValueDictionary()
+        self.homes: weakref.WeakValueDictionary[tuple[str, Hashable], Home] = weakref.WeakValueDictionary()
         self.time = SYSTEM.time
         self.expired = 0
         self.pause = PAUSE
-        _shelves.add(self)
+        self._marks: OrderedDict[Slot, None] = OrderedDict()  # oldest first
+        with _forking:
+            _shelves.add(self)
 
-    def home(self, name: str) -> Home:
-        """The namespace's home, made if there is none."""
-        home = self.homes.get(name)
+    def home(self, name: str, owner: Hashable = None) -> Home:
+        """The owner's home of that namespace, made if there is none."""
+        home = self.homes.get((name, owner))
         if home is None:
-            home = self.homes[name] = Home(name, self._table(), self._table())
+            home = self.homes[name, owner] = Home(name, owner, self._table())
         return home
 
     @abstractmethod
@@ -72,17 +81,39 @@ class Shelf(ABC):
         """Set what is held for `key`, unless something newer is there or in flight (R12) -> whether it is now held.
 
         What does not fit at all is not held, and neither is what it would have replaced. What has expired takes its
-        place like the rest, and is never served.
+        place like the rest, and is never served. A mark (a record that is no value) takes no place but of what it
+        replaces and of older marks: where there is none it is not held, and past `MARKS` the oldest goes.
+
+        An exception in here or in `remove` may cost entries, but leaves everything in order (R12 too).
         """
 
     @abstractmethod
     def remove(self, slot: Slot) -> None:
         """Let go of a slot that is held."""
 
+    def read(self, home: Home, count: int) -> None:
+        """`count` keys are asked for: reads do what writes do, so that nothing lingers where nothing is written."""
+        if self.pause <= 0:
+            self.tidy(home)
+        self.pause -= count
+
     def tidy(self, home: Home) -> None:  # noqa: ARG002
         """What a write to `home`, one in `PAUSE`, does besides: remove what has expired."""
+        limit = min(REAP - self.pause, MOST)
         self.pause = PAUSE
-        self.reap(self.time(), REAP)
+        self.reap(self.time(), limit)
+
+    def _mark(self, home: Home, slot: Slot) -> None:
+        """The slot now held is a mark."""
+        home.marks[slot.key] = slot
+        self._marks[slot] = None
+        if len(self._marks) > MARKS:
+            self.remove(next(iter(self._marks)))
+
+    def _unmark(self, home: Home, slot: Slot) -> None:
+        """The slot leaves, whether it was a mark or not."""
+        if home.marks and home.marks.pop(slot.key, None) is not None:
+            self._marks.pop(slot, None)
 
     @abstractmethod
     def reap(self, now: float, limit: int) -> int:
@@ -135,53 +166,61 @@ class Own(Shelf):
         record: Entry | None = None,
     ) -> bool:
         self.pause -= 1
-        if not self.pause:
+        if self.pause <= 0:
             self.tidy(home)
-        slot = home.slots.get(key)
-        if (slot is not None and stamp < slot.stamp) or (home.flights and not home.admits(key, stamp)):
-            return False
-        cost = (len(key) if key.isascii() else sys.getsizeof(key)) + self._per_entry + len(value) >> 4
-        if slot is not None:
-            if type(slot) is Slot and record is None and cost <= self._max_blocks and deadline > self.time():
-                self._fit(self._max_entries, self._max_blocks - (cost - slot.cost))
-                if slot.deadline:  # else it was evicted itself
-                    self._overwrite(slot, value, stamp, deadline, cost)
-                    return True
+        try:
+            slot = home.slots.get(key)
+            if (slot is not None and stamp < slot.stamp) or (home.flights and not home.admits(key, stamp)):
+                return False
+            cost = (len(key) if key.isascii() else sys.getsizeof(key)) + self._per_entry + len(value) >> 4
+            if slot is not None:
+                if type(slot) is Slot and record is None and cost <= self._max_blocks and deadline > self.time():
+                    self._fit(self._max_entries, self._max_blocks - (cost - slot.cost))
+                    if slot.deadline:  # else it was evicted itself
+                        self._overwrite(slot, value, stamp, deadline, cost)
+                        return True
+                else:
+                    self.remove(slot)
+            if cost > self._max_blocks:
+                return False
+            mark = record is not None and record.kind != VALUE
+            if self.entries >= self._max_entries or self._blocks + cost > self._max_blocks - self._tables:
+                if not mark or slot is not None:
+                    self._fit(self._max_entries - 1, self._max_blocks - cost)
+                elif not self._forget_marks(self._max_entries - 1, self._max_blocks - cost):
+                    return False
+            if record is None and home.sliding is None:
+                slot = Slot()
+                slot.deadline = due = deadline
+                slot.home = home
             else:
-                self.remove(slot)
-        if cost > self._max_blocks:
-            return False
-        if self.entries >= self._max_entries or self._blocks + cost > self._max_blocks - self._tables:
-            self._fit(self._max_entries - 1, self._max_blocks - cost)
-        if record is None and home.sliding is None:
-            slot = Slot()
-            slot.deadline = due = deadline
-            slot.home = home
-        else:
-            slot = rare(home, deadline, seen, record)
-            due = slot.due
-        slot.key = key
-        slot.modulus = home.modulus
-        slot.freq = 0
-        slot.cost = cost
-        slot.value = value
-        slot.stamp = stamp
-        if due == inf:
-            slot.before = slot.after = None
-        else:  # `Wheel.add` written out, it is on the way of most writes
-            wheel = self._wheel
-            slot.after = bucket = wheel.bucket if wheel.start <= due < wheel.stop else wheel.choose(due)
-            slot.before = last = bucket.before
-            last.after = bucket.before = slot
-        self._policy.add(slot)
-        self.entries += 1
-        self._blocks += cost
-        home.slots[key] = slot
-        if record is not None:
-            home.marks[key] = slot
-        if not home.weight:
-            self._weigh(home)
-        return True
+                slot = rare(home, deadline, seen, record)
+                due = slot.due
+            slot.key = key
+            slot.modulus = home.modulus
+            slot.freq = 0
+            slot.cost = cost
+            slot.value = value
+            slot.stamp = stamp
+            if due == inf:
+                slot.before = slot.after = None
+            else:  # `Wheel.add` written out, it is on the way of most writes
+                wheel = self._wheel
+                slot.after = bucket = wheel.bucket if wheel.start <= due < wheel.stop else wheel.choose(due)
+                slot.before = last = bucket.before
+                last.after = bucket.before = slot
+            self._policy.add(slot)
+            self.entries += 1
+            self._blocks += cost
+            home.slots[key] = slot
+            if mark:
+                self._mark(home, slot)
+            if not home.weight:
+                self._weigh(home)
+            return True
+        except BaseException:
+            self._start_over()
+            raise
 
     def tidy(self, home: Home) -> None:
         super().tidy(home)
@@ -208,18 +247,48 @@ class Own(Shelf):
 
     def _fit(self, entries: float, blocks: float) -> None:
         """Evict until no more than that are held; where there are thousands, a few at a time for speed."""
+        if self._marks and self._forget_marks(entries, blocks):
+            return
         rounds = 0
         while self.entries and (self.entries > entries or self._blocks + self._tables > blocks):
             victims = self._policy.evict(min(16, 1 + (self.entries >> 10)))
+            if not victims:
+                raise AssertionError("the policy has lost an entry")  # whoever asked starts over
             self.evictions += len(victims)
             self._leave(victims)  # type: ignore[arg-type]  # it was given slots
             rounds += 1
             if not (rounds & 15 and self.entries):  # making much room makes tables smaller
                 self._tables = (self._homes + self._policy.nbytes) // BLOCK
 
+    def _forget_marks(self, entries: float, blocks: float) -> bool:
+        """Let go of the oldest marks until no more than that are held -> whether they sufficed."""
+        while self.entries > entries or self._blocks + self._tables > blocks:
+            if not self._marks:
+                return False
+            self.remove(next(iter(self._marks)))
+        return True
+
     def remove(self, slot: Slot) -> None:
-        self._policy.forget(slot)
-        self._leave([slot])
+        try:
+            self._policy.forget(slot)
+            self._leave([slot])
+        except BaseException:
+            self._start_over()
+            raise
+
+    def _start_over(self) -> None:
+        """Let go of everything: an exception has left a change half made. What is in flight stays (R12)."""
+        self._policy.clear()  # first: a ring that does not close is walked for ever
+        self._wheel = Wheel()
+        self._marks.clear()
+        for home in list(self.homes.values()):
+            for slot in list(home.slots.values()):
+                slot.deadline = 0.0
+                self._policy.retired += slot.freq
+            home.slots.clear()
+            home.marks.clear()
+            home.weight = 0
+        self.entries = self._blocks = self._homes = self._tables = 0
 
     def _leave(self, gone: list[Slot]) -> None:
         """The policy has let go of them: so does everything else."""
@@ -229,7 +298,7 @@ class Own(Shelf):
             slots = home.slots
             del slots[slot.key]
             if home.marks:
-                home.marks.pop(slot.key, None)
+                self._unmark(home, slot)
             before, after = slot.before, slot.after
             if before is not None and after is not None:
                 before.after = after
@@ -251,13 +320,17 @@ class Own(Shelf):
 
     def reap(self, now: float, limit: int) -> int:
         count = 0
-        for slot in self._wheel.take(now, limit):
-            due = slot.due
-            if due <= now:
-                self.remove(slot)
-                count += 1
-            else:
-                self._wheel.add(slot, due)
+        try:
+            for slot in self._wheel.take(now, limit):
+                due = slot.due
+                if due <= now:
+                    self.remove(slot)
+                    count += 1
+                else:
+                    self._wheel.add(slot, due)
+        except BaseException:
+            self._start_over()
+            raise
         self.expired += count
         return count
 
@@ -272,23 +345,29 @@ def rare(home: Home, deadline: float, seen: float, record: Entry | None) -> Rare
 
 
 _shelves: weakref.WeakSet[Shelf] = weakref.WeakSet()
+_forking = threading.RLock()
+"""Guards `_shelves` and `_held`, so that one thread forks at a time."""
 _held: list[Shelf] = []
 
 
 def _before_fork() -> None:
     """Hold every lock while forking: the child must not copy a half-made change."""
-    _held.extend(sorted(_shelves, key=id))
-    for shelf in _held:
+    _forking.acquire()
+    for shelf in sorted(_shelves, key=id):
         shelf.lock.acquire()
+        _held.append(shelf)
 
 
 def _after_in_parent() -> None:
     while _held:
         _held.pop().lock.release()
+    _forking.release()
 
 
 def _after_in_child() -> None:
     """The entries stay; the operations that were in flight are the parent's."""
+    global _forking
+    _forking = threading.RLock()
     while _held:
         shelf = _held.pop()
         shelf.lock = threading.Lock()

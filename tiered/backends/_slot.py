@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import sys
 import weakref
-from collections.abc import MutableMapping
+from collections.abc import Hashable, MutableMapping
 from math import inf
 
 from ..clock import ZERO
@@ -74,17 +74,18 @@ class Rare(Slot):
 
 
 class Home:
-    """One namespace: its slots by key, and the operations in flight on its keys (R12).
+    """One namespace of one owner: its slots by key, and the operations in flight on its keys (R12).
 
     It lives as long as a slot in a queue, or a `Space`, refers to it.
     """
 
-    __slots__ = ("__weakref__", "flights", "marks", "modulus", "name", "sliding", "slots", "users", "weight")
+    __slots__ = ("__weakref__", "flights", "marks", "modulus", "name", "owner", "sliding", "slots", "users", "weight")
 
-    def __init__(self, name: str, slots: MutableMapping[str, Slot], marks: MutableMapping[str, Slot]) -> None:
+    def __init__(self, name: str, owner: Hashable, slots: MutableMapping[str, Slot]) -> None:
         self.name = name
+        self.owner = owner
         self.slots = slots
-        self.marks = marks  # the slots that are no values: purge looks at nothing else
+        self.marks: dict[str, Slot] = {}  # the slots that are no values: purge looks at nothing else
         self.flights: dict[str, Flight] = {}
         self.users: list[weakref.ref[object]] = []  # the handles in use
         self.weight = 0  # bytes of the table, as last accounted for

@@ -38,13 +38,17 @@ class Space:
 
     def enter(self, keys: Iterable[str]) -> None:
         """An operation on `keys` begins: until it leaves, nothing older than what it puts or drops gets in."""
-        flights = self._home.flights
-        with self._shelf.lock:
+        home, shelf, count = self._home, self._shelf, 0
+        flights = home.flights
+        with shelf.lock:
+            shelf.read(home, 0)
             for key in keys:
                 flight = flights.get(key)
                 if flight is None:
                     flight = flights[key] = Flight()
                 flight.count += 1
+                count += 1
+            shelf.pause -= count
 
     def leave(self, keys: Iterable[str]) -> None:
         """The operation is over, however it ended. Once for each `enter`, with the same keys."""

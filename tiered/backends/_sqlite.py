@@ -90,7 +90,8 @@ _PAUSE = 0.005  # where SQLite reports a lock without waiting
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 # The frame that carries a commit is written last: a write that failed cannot have completed it.
 _NOT_COMMITTED = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, *_BUSY}
-_FORK_WAIT = 5.0  # seconds a fork waits for a statement to end
+_FORK_WAIT = 5.0  # seconds a fork waits for requests to end, all together
+_STEPS = 10_000  # of SQLite's virtual machine, between two looks at the clock
 
 
 class Gone(Exception):
@@ -108,8 +109,12 @@ class Session(sqlite3.Connection):
         self._abandoned = False
         self._gate = threading.Lock()
         with _registry:
-            super().__init__(database, **options)
-            _sessions.add(self)
+            try:
+                super().__init__(database, **options)
+                _sessions.add(self)
+            except KeyboardInterrupt:  # it is raised after a call, so it has been opened
+                self.close()
+                raise
 
     def perform(self, request: Query | Transaction, deadline: float) -> Any:
         """The answer to `request`; locks are waited for until `deadline` (monotonic seconds).
@@ -120,6 +125,9 @@ class Session(sqlite3.Connection):
             if self.closed:
                 raise Gone
             try:
+                # a C function all through: in Python code a pending interrupt would be raised, and lost in SQLite
+                late = map(float(deadline).__lt__, iter(time.monotonic, None)).__next__
+                self.set_progress_handler(late, _STEPS)
                 if not self._ready:
                     self._broken = True
                     self._prepare(deadline)
@@ -129,12 +137,25 @@ class Session(sqlite3.Connection):
                 return self._patiently(lambda: self._statement(request), deadline)
             except sqlite3.Error as error:
                 self._broken = True
+                if _code(error) == sqlite3.SQLITE_INTERRUPT:
+                    raise BackendUnavailable(
+                        f"{self.path}: the request took longer than its time-out; nothing was written; "
+                        "ask for less at a time, or allow it more time"
+                    ) from error
                 raise explain(error, self.path) from error
             finally:
+                self.set_progress_handler(None, 0)
                 self._rollback()
                 if self._broken:  # the next use connects and looks at the file afresh
                     self.closed = True
                     self.close()
+
+    def fit(self) -> bool:
+        """Whether another request may be performed. After an interrupt (Ctrl-C) a transaction may be left open."""
+        try:
+            return not (self.closed or self.in_transaction)
+        except sqlite3.ProgrammingError:  # a fork in another thread closes it right now
+            return False
 
     def abandon(self) -> None:
         """From any thread: end the request being performed, uncommitted if it can be."""
@@ -164,18 +185,20 @@ class Session(sqlite3.Connection):
             raise BackendUnavailable("cancelled; nothing was written")
         if isinstance(request, Many):
             return self.executemany(request.sql, request.rows).rowcount
-        cursor = self.execute(request.sql, request.params)
+        cursor = self.execute(request.sql, request.params() if callable(request.params) else request.params)
         try:
             return request.shape(cursor)
         finally:
             cursor.close()
 
     def _transact(self, request: Transaction, deadline: float) -> Any:
+        op = request.begin()  # before the lock: others write while this encodes
         # IMMEDIATE takes the write lock at once: nothing after it can fail for a lock, or for a stale snapshot
         self._patiently(lambda: self.execute("BEGIN IMMEDIATE"), deadline)
-        result = drive(request.op, self._statement)
+        result = drive(op, self._statement)
         if self._abandoned:
             raise BackendUnavailable("cancelled; nothing was written")
+        self.set_progress_handler(None, 0)  # a commit that has begun is not broken off
         try:
             self.execute("COMMIT")
         except sqlite3.Error as error:
@@ -232,7 +255,17 @@ class Session(sqlite3.Connection):
             self.execute("COMMIT")
 
     def _missing(self) -> list[str]:
-        """What of the schema is not there yet. Raises ForeignValue for a table of another shape under our name."""
+        """What of the schema is not there yet.
+
+        Raises ForeignValue for a table of another shape under our name, and for text that is not UTF-8: there
+        SQLite's cast of a key to a blob gives other bytes than ours.
+        """
+        encoding = self.execute("PRAGMA encoding").fetchone()[0]
+        if encoding != "UTF-8":
+            raise ForeignValue(
+                f"{self.path} holds its text as {encoding}, which tiered does not support: "
+                "it was left untouched; use another file (SQLite makes UTF-8 files unless told otherwise)"
+            )
         there = {
             name for (name,) in self.execute("SELECT name FROM sqlite_master WHERE name LIKE 'tiered\\_%' ESCAPE '\\'")
         }
@@ -297,8 +330,9 @@ _sessions: weakref.WeakSet[Session] = weakref.WeakSet()
 
 def _before_fork() -> None:
     _registry.acquire()  # no connection is opened from here until the fork is over
+    deadline = time.monotonic() + _FORK_WAIT
     for session in list(_sessions):
-        session.shut(_FORK_WAIT)
+        session.shut(max(deadline - time.monotonic(), 0))
 
 
 def _after_in_child() -> None:

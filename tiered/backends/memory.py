@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import functools
-import heapq
 import itertools
 import time as _time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator, Mapping, MutableMapping, Sequence
 from math import inf
 from typing import Any, Literal, NoReturn, ParamSpec, TypeVar
 
@@ -33,6 +34,10 @@ A = TypeVar("A")
 __all__ = ["Memory", "Space"]
 
 POLICIES = ("adaptive", "lru")
+MAX_BYTES = 64 * 2**20
+
+LISTINGS = 4
+"""Listings under way that are remembered."""
 
 
 def _immediate(function: Callable[P, T]) -> Callable[P, Op[T]]:
@@ -52,9 +57,13 @@ class Memory(BaseBackend):
     `max_bytes` counts keys, values and what keeping them takes, None for no bound; `max_entries` counts entries.
     `policy` chooses what goes when it is full: "adaptive" (tiered.policies.eviction.Adaptive, the best measured) or
     "lru". `cache=` is a mapping of yours, such as a `cachetools.Cache`, which then decides alone what stays: it is
-    only touched under this object's lock, and what it holds has the length of the value (`getsizeof=len` works).
+    only touched under this object's lock, and what it holds has the length of the value (`getsizeof=len` works). What
+    it raises is logged, and the entry in question is not held.
 
     It is a backend of its own, also as the last tier (it may evict then too), and the front of a stack by `space`.
+    As a backend it remembers the newest 1,024 deletions at most, each for as long as no value needs the room: so
+    long a write that is older and comes late is refused, after that nothing tells the key from one never written.
+
     Thread-safe. A forked child keeps the entries. All stores that share one object should share one clock: the
     newest one's decides when expired entries are removed (each judges for itself what it serves).
     """
@@ -63,7 +72,7 @@ class Memory(BaseBackend):
 
     def __init__(
         self,
-        max_bytes: int | None = 64 * 2**20,
+        max_bytes: int | None = MAX_BYTES,
         max_entries: int | None = None,
         policy: Literal["adaptive", "lru"] = "adaptive",
         cache: MutableMapping[Any, Any] | None = None,
@@ -74,12 +83,19 @@ class Memory(BaseBackend):
         _check_bound("max_entries", max_entries)
         if policy not in POLICIES:
             close = difflib.get_close_matches(str(policy), POLICIES, n=1)
-            hint = f": did you mean {close[0]!r}?" if close else ""
-            raise ConfigurationError(f"unknown policy {policy!r}{hint} It is one of {', '.join(POLICIES)}")
+            hint = f"did you mean {close[0]!r}? It is" if close else "it is"
+            raise ConfigurationError(f"unknown policy {policy!r}: {hint} one of {', '.join(POLICIES)}")
         if cache is not None and not isinstance(cache, MutableMapping):
             raise ConfigurationError(f"cache= takes a mutable mapping, not {type(cache).__name__}")
+        if cache is not None and not (max_bytes in (None, MAX_BYTES) and max_entries is None and policy == POLICIES[0]):
+            raise ConfigurationError(
+                "a mapping given as cache= decides alone what stays: max_bytes, max_entries and policy are for memory "
+                "without one"
+            )
         self.namespace = None if namespace is None else check_namespace(namespace)
         self._touch = None
+        self._listings: OrderedDict[tuple[str, str], list[str]] = OrderedDict()  # by namespace and prefix
+        self._idle: set[tuple[str, str]] = set()  # listings that were there at the last purge and not used since
         self._shelf: Shelf
         if cache is not None:
             self._shelf = Borrowed(cache)
@@ -93,17 +109,25 @@ class Memory(BaseBackend):
         limit = 512 * 2**20 if max_bytes is None or cache is not None else max_bytes
         self.capabilities = Capabilities(shared=False, forgets=True, max_value=limit)
 
-    def space(self, namespace: str, time: Callable[[], float], sliding: float | None = None) -> Space:
+    def space(
+        self,
+        namespace: str,
+        time: Callable[[], float],
+        sliding: float | None = None,
+        *,
+        owner: Hashable | None = None,
+    ) -> Space:
         """A handle on one namespace, for a stack: `time()` is wall seconds, `sliding` the idle seconds allowed.
 
-        Raises ConfigurationError when another handle in use slides by another time.
+        Entries are shared by the handles of equal `owner` only: what they are copies of, and by which rules. None is
+        this object as a backend. Raises ConfigurationError when another handle in use slides by another time.
         """
         if getattr(time, "__func__", None) is Clock.time:
             time = _time.time  # what it calls: a third of a hit less
         shelf = self._shelf
         with shelf.lock:
             shelf.time = time
-            home = shelf.home(namespace)
+            home = shelf.home(namespace, owner)
             if home.sliding != sliding:
                 if any(user() is not None for user in home.users):
                     raise ConfigurationError(
@@ -121,6 +145,7 @@ class Memory(BaseBackend):
     def fetch(self, space: str, keys: Sequence[str]) -> list[Found]:
         found: list[Found] = []
         for home, some in self._slices(space, keys):
+            self._shelf.read(home, len(some))
             for key in some:
                 slot = self._shelf.find(home, key)
                 found.append(None if slot is None else slot.entry())
@@ -161,28 +186,62 @@ class Memory(BaseBackend):
 
     @_immediate
     def void(self, space: str, marks: Sequence[tuple[str, bytes]]) -> None:
-        """As in `Backend`: there are no leases, so a mark is left, into absence too (R8)."""
+        """As in `Backend`: there are no leases, so a mark is left, into absence too where there is room (R8)."""
         for home, some in self._slices(space, marks):
             for key, stamp in some:
                 self._keep(home, key, Entry(INVALID, stamp, None, b""))
 
     @_immediate
     def scan(self, space: str, prefix: str, after: str | None, limit: int, now_ms: int) -> list[str]:
-        """As in `Backend`, sorted; one pass over the keys a call."""
+        """As in `Backend`, sorted.
+
+        The keys are collected and sorted when a listing begins (`after` is None), and kept until it ends: other pages
+        after a key go on in the newest listing of that prefix. Of keys that come meanwhile some may be missing.
+        """
+        keys = self._listed(space, prefix, begin=after is None)
+        at = 0 if after is None else bisect_right(keys, after)
+        page: list[str] = []
+        while at < len(keys) and len(page) < limit:
+            with self._shelf.lock:
+                slots = self._shelf.home(space).slots
+                for key in keys[at : at + SLICE]:
+                    slot = slots.get(key)
+                    if slot is not None and slot.entry().live(now_ms):
+                        page.append(key)
+            at += SLICE
+        if len(page) < limit:
+            with self._shelf.lock:
+                if self._listings.get((space, prefix)) is keys:
+                    del self._listings[space, prefix]
+        return page[:limit]
+
+    def _listed(self, space: str, prefix: str, *, begin: bool) -> list[str]:
+        """The keys of the listing, sorted."""
+        name = space, prefix
         with self._shelf.lock:
-            slots = list(self._shelf.home(space).slots.items())
-        live = (
-            key
-            for key, slot in slots
-            if key.startswith(prefix) and (after is None or key > after) and slot.entry().live(now_ms)
-        )
-        return heapq.nsmallest(limit, live)
+            keys = None if begin else self._listings.get(name)
+            if keys is not None:
+                self._listings.move_to_end(name)
+                self._idle.discard(name)
+                return keys
+            held = list(self._shelf.home(space).slots)
+        keys = sorted(key for key in held if key.startswith(prefix))
+        with self._shelf.lock:
+            self._listings[name] = keys
+            self._listings.move_to_end(name)
+            self._idle.discard(name)
+            if len(self._listings) > LISTINGS:
+                self._listings.popitem(last=False)
+        return keys
 
     @_immediate
     def purge(self, space: str, now_ms: int, grace_ms: int, limit: int, into: int) -> int:  # noqa: ARG002 (memory drops, it keeps no marks of what expired)
         """Drop up to `limit` expired entries, of every namespace, and marks of this one older than `grace_ms`."""
         shelf = self._shelf
         with shelf.lock:
+            for name in self._idle:  # a listing that nobody went on with
+                self._listings.pop(name, None)
+            self._idle = set(self._listings)
             home = shelf.home(space)
             gone = shelf.reap(now_ms / 1000, limit)
             old = (slot for slot in home.marks.values() if micros(slot.stamp) < (now_ms - grace_ms) * 1000)
@@ -230,19 +289,19 @@ class Memory(BaseBackend):
 
     @property
     def hits(self) -> int:
-        """Reads answered since it was made. Walks over all entries."""
+        """Reads answered since it was made, of this object: of all stacks that share it. Walks over all entries."""
         with self._shelf.lock:
             return self._shelf.hits
 
     @property
     def evictions(self) -> int:
-        """Entries that went to make room."""
+        """Entries that went to make room, of this object. With `cache=` also what the mapping did not take."""
         with self._shelf.lock:
             return self._shelf.evictions
 
     @property
     def expired(self) -> int:
-        """Entries removed because their time was over."""
+        """Entries removed because their time was over, of this object."""
         return self._shelf.expired
 
     @property

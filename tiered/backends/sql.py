@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -24,6 +25,7 @@ from ._requests import Many, Query, Row, Transaction
 from .base import BaseBackend
 
 T = TypeVar("T")
+Item = TypeVar("Item", bound=tuple[Any, ...])
 
 CHUNK = 10_000
 """Rows a statement reads, or a transaction writes."""
@@ -60,6 +62,11 @@ class SQL(BaseBackend):
         named = "" if self.namespace is None else f", namespace={self.namespace!r}"
         return f"SQL('sqlite:///{self._clients.path}'{named})"
 
+    @property
+    def identity(self) -> tuple[str, str]:
+        """Equal for two that write to the same file."""
+        return self.scheme, os.path.realpath(self._clients.path)
+
     # -- operations --------------------------------------------------------------------------------------------
 
     def fetch(self, space: str, keys: Sequence[str]) -> Op[list[Found]]:
@@ -78,8 +85,10 @@ class SQL(BaseBackend):
             stamps = yield from _stamps(space, rows)
             return {row[1].decode(): stamp for row, stamp in zip(rows, stamps, strict=True) if stamp and stamp > row[2]}
 
-        rows = (_row(space, key, entry, packing) for key, entry in items)
-        return (yield from _written([key for key, _ in items], rows, write))
+        def row(item: tuple[str, Entry]) -> Row:
+            return _row(space, *item, packing)
+
+        return (yield from _written(items, row, write))
 
     def swap(
         self, space: str, items: Sequence[tuple[str, Entry, bytes | None]], packing: Packing | None
@@ -96,8 +105,11 @@ class SQL(BaseBackend):
             stamps = yield from _stamps(space, rows)
             return {row[1].decode(): stamp or b"" for row, stamp in zip(rows, stamps, strict=True) if stamp != row[2]}
 
-        rows = ((*_row(space, key, entry, packing), seen) for key, entry, seen in items)
-        return set((yield from _written([key for key, _, _ in items], rows, write)))
+        def row(item: tuple[str, Entry, bytes | None]) -> Row:
+            key, entry, seen = item
+            return (*_row(space, key, entry, packing), seen)
+
+        return set((yield from _written(items, row, write)))
 
     def void(self, space: str, marks: Sequence[tuple[str, bytes]]) -> Op[None]:
         """Write "invalid" with the stamp over whatever is not newer, and where nothing is."""
@@ -106,8 +118,10 @@ class SQL(BaseBackend):
             yield Many(_sqlite.VOID, rows)
             return {}
 
-        rows = (_row(space, key, Entry(INVALID, stamp, None, b""), None) for key, stamp in marks)
-        yield from _written([key for key, _ in marks], rows, write)
+        def row(item: tuple[str, Entry]) -> Row:
+            return _row(space, *item, None)
+
+        yield from _written([(key, Entry(INVALID, stamp, None, b"")) for key, stamp in marks], row, write)
 
     def scan(self, space: str, prefix: str, after: str | None, limit: int, now_ms: int) -> Op[list[str]]:
         """Up to `limit` live keys that begin with `prefix`, after `after`, in the order of their UTF-8 bytes."""
@@ -125,7 +139,7 @@ class SQL(BaseBackend):
         due = (name, min(grace_ms - now_ms, 0), now_ms)
         if not (yield Query(_sqlite.DUE, (*due, 1))):
             return 0  # the common case takes no write lock
-        changed: int = yield Transaction(_purge(name, due, limit, into))
+        changed: int = yield Transaction(partial(_purge, name, due, limit, into))
         return changed
 
     def ping(self) -> Op[None]:
@@ -174,6 +188,8 @@ def _path(url: str) -> str:
             "an SQLite database in memory cannot be shared by threads and loops: use memory:// (tiered.Memory), "
             "or a file: 'sqlite:///cache.db'"
         )
+    if "\0" in path:
+        raise ConfigurationError("the path in an SQLite URL holds a NUL character: no file can be named so")
     return str(Path(path).absolute())
 
 
@@ -203,11 +219,10 @@ def _lookup(
     sql = _sqlite.READ if column is _sqlite.RECORD else _sqlite.READ_STAMPS
     for at in range(0, len(keys), CHUNK):
         chunk = keys[at : at + CHUNK]
-        names = [key.encode() for key in chunk]
-        text = _json(chunk)
-        if "\\u0000" not in text:
-            found += yield Query(sql, (text, name), partial(shape, names))
+        if "\0" not in "".join(chunk):
+            found += yield Query(sql, partial(_asked, chunk, name), partial(_answered, chunk, shape))
             continue
+        names = [key.encode() for key in chunk]
         rows: dict[bytes, Any] = {}
         for start in range(0, len(names), _IN):
             some = names[start : start + _IN]
@@ -219,6 +234,16 @@ def _lookup(
             )
         found += shape(names, ((rows.get(key),) for key in names))
     return found
+
+
+def _asked(keys: Sequence[str], name: bytes) -> Row:
+    return _json(keys), name
+
+
+def _answered(
+    keys: Sequence[str], shape: Callable[[Sequence[bytes], Iterable[Row]], list[T]], rows: Iterable[Row]
+) -> list[T]:
+    return shape([key.encode() for key in keys], rows)
 
 
 def _stamps(space: str, rows: Sequence[Row]) -> Op[list[bytes | None]]:
@@ -237,33 +262,37 @@ def _decoded(rows: Iterable[Row]) -> list[str]:
         raise CorruptEntry("a stored key is not UTF-8: something else wrote it; delete that row") from error
 
 
-def _chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    """Rows in transactions' worth, each in the order of its keys: neighbours share pages, up to 1.1x on new keys."""
-    chunk: list[Row] = []
-    size = 0
-    for row in rows:
-        chunk.append(row)
-        size += len(row[4])
-        if len(chunk) >= CHUNK or size >= CHUNK_BYTES:
-            yield sorted(chunk, key=_key)
-            chunk, size = [], 0
-    if chunk:
-        yield sorted(chunk, key=_key)
+def _chunks(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    """Items `(key, entry, ..)` in transactions' worth."""
+    start = size = 0
+    for at, item in enumerate(items, 1):
+        size += len(item[1].value)
+        if at - start >= CHUNK or size >= CHUNK_BYTES:
+            yield items[start:at]
+            start, size = at, 0
+    if start < len(items):
+        yield items[start:]
 
 
 def _written(
-    keys: Sequence[str], rows: Iterable[Row], write: Callable[[list[Row]], Op[dict[str, bytes]]]
+    items: Sequence[Item], row: Callable[[Item], Row], write: Callable[[list[Row]], Op[dict[str, bytes]]]
 ) -> Op[dict[str, bytes]]:
-    """Run `write` on each chunk of `rows`, in a transaction of its own -> what all of them refused.
+    """Run `write` on the rows of each chunk of `items`, in a transaction of its own -> what all of them refused.
 
-    `keys` are those of `rows`, in the same order. When a chunk fails, those before it stay written: BatchError.
+    When a chunk fails, those before it stay written: BatchError.
     """
+
+    def begin(chunk: Sequence[Item]) -> Op[dict[str, bytes]]:
+        # in the order of their keys: neighbours share pages, up to 1.1x on new keys
+        return write(sorted(map(row, chunk), key=_key))
+
     refused: dict[str, bytes] = {}
     done = 0
-    for chunk in _chunks(rows):
+    for chunk in _chunks(items):
         try:
-            refused |= yield Transaction(write(chunk))
+            refused |= yield Transaction(partial(begin, chunk))
         except TieredError as error:
+            keys = [item[0] for item in items]
             unknown = keys[done : done + len(chunk)] if isinstance(error, Indeterminate) else []
             if len(keys) == 1 or not (done or unknown):
                 raise

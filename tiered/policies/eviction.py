@@ -60,6 +60,9 @@ class Policy(Protocol):
     def resize(self, item: Item, cost: int) -> None:
         """The item was overwritten and now costs `cost`."""
 
+    def clear(self) -> None:
+        """Let go of all items at once, in whatever state an exception has left it."""
+
 
 class Lru:
     """Evicts the item least recently read or written."""
@@ -103,6 +106,9 @@ class Lru:
         item.cost = cost
         self._order.move_to_end(item)
 
+    def clear(self) -> None:
+        self._order.clear()
+
 
 class Adaptive:
     """S3-FIFO (Yang et al., SOSP 2023) with a window at the head of its small queue and a share that steers itself.
@@ -131,6 +137,9 @@ class Adaptive:
         """Bounds in entries and in blocks; `math.inf` for none."""
         self.retired = 0
         self._max_count, self._max_cost = max_count, max_cost
+        self.clear()
+
+    def clear(self) -> None:
         self._small, self._main = _ring(), _ring()
         self._edge = self._small  # the oldest item of the window; the ring's end when there is none
         self._window_count = self._small_count = self._main_count = 0
