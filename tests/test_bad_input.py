@@ -665,3 +665,30 @@ def test_logs_and_errors_of_use_show_no_values(tmp_path: Path, caplog: pytest.Lo
         assert "hunter2" not in str(caught.value) + repr(store) + repr(store.stats()) + repr(store.inspect("a"))
     assert "corrupt" in caplog.text.lower() or "damaged" in caplog.text
     assert "hunter2" not in caplog.text
+
+
+def test_a_tier_that_answered_no_is_not_taken_for_one_that_is_away(tmp_path: Path) -> None:
+    """A missing folder stays what it is, however often it is met, and is not tried again and again."""
+    store = TieredStore([Memory(), SQL(f"sqlite:///{tmp_path}/missing/x.db")], clock=FakeClock())
+    for _ in range(7):
+        with pytest.raises(BackendUnavailable, match="does not exist: create it"):
+            store.set("k", b"v")
+    assert store.stats().tiers["sqlite"].errors == 7
+    assert store.stats().tiers["sqlite"].skipped == 0
+
+
+def test_one_memory_under_two_databases_keeps_their_values_apart(tmp_path: Path) -> None:
+    memory = Memory()
+    one = TieredStore([memory, SQL(f"sqlite:///{tmp_path}/one.db")])
+    other = TieredStore([memory, SQL(f"sqlite:///{tmp_path}/other.db")])
+    one.set("k", b"one")
+    assert other.get("k") is None
+    same = TieredStore([memory, SQL(f"sqlite:///{tmp_path}/../{tmp_path.name}/one.db")])
+    one.set("k", b"two")
+    assert same.get("k") == b"two"
+    assert same.stats().tiers["sqlite"].hits == 0, "the same database, so the same copies"
+
+
+def test_the_same_file_cannot_be_two_tiers(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="same place"):
+        TieredStore([SQL(f"sqlite:///{tmp_path}/x.db"), SQL(f"sqlite:///{tmp_path}/../{tmp_path.name}/x.db")])

@@ -109,8 +109,10 @@ def assemble(tiers: Iterable[Tier | Backend], namespace: str | None, tombstone_t
     memory = first if isinstance(first, Memory) else None
     front_ttl = _age(placed[0])
     idle = front_ttl.idle() if front_ttl is not None else None
-    front = memory.space(space, clock.time, idle) if memory is not None else None
     fronted = memory is not None and last > 0
+    # Copies are shared only with stacks that made them of the same stores and keep them as long.
+    owner = (front_ttl, *(tier.store.identity for tier in placed[1:])) if fronted else None
+    front = memory.space(space, clock.time, idle, owner=owner) if memory is not None else None
     levels = [
         Level(
             name=name,

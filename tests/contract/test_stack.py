@@ -316,7 +316,6 @@ CALLS: dict[str, Any] = {
     "mdelete of nothing": lambda stack: stack.mdelete([]),
     "yield_keys": lambda stack: stack.keys(),
     "get_or_load": lambda stack: stack.get_or_load("a", never),
-    "ping": lambda stack: stack.ping(),
     "inspect": lambda stack: stack.inspect("a"),
     "flush": lambda stack: stack.flush(),
     "purge_expired": lambda stack: stack.purge_expired(),

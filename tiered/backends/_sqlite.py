@@ -300,15 +300,18 @@ def explain(error: sqlite3.Error, path: str) -> TieredError:
             f"the SQLite file {path} is damaged ({error}): restore it from a backup, "
             f"or save what is left with 'sqlite3 {path} .recover'"
         )
-    if code == sqlite3.SQLITE_CANTOPEN:
-        return BackendUnavailable(_unopened(Path(path)))
-    reason = {
+    reasons = {
         sqlite3.SQLITE_FULL: "the disk is full: make room, or raise the limit",
         sqlite3.SQLITE_READONLY: "the file or its folder is read-only: make both writable",
         sqlite3.SQLITE_PERM: "permission was denied",
         sqlite3.SQLITE_IOERR: f"the disk failed or is full ({getattr(error, 'sqlite_errorname', error)})",
-    }.get(code, str(error))
-    return BackendUnavailable(f"{path}: {reason}; nothing was written")
+    }
+    if code == sqlite3.SQLITE_CANTOPEN:
+        refused = BackendUnavailable(_unopened(Path(path)))
+    else:
+        refused = BackendUnavailable(f"{path}: {reasons.get(code, str(error))}; nothing was written")
+    refused.answered = code in reasons or code == sqlite3.SQLITE_CANTOPEN
+    return refused
 
 
 def _unopened(path: Path) -> str:
