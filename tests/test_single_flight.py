@@ -334,6 +334,17 @@ def test_what_has_landed_is_not_joined() -> None:
     assert flights.join(("", "k"), me) == (new, False), "and its leaving does not end the new one"
 
 
+def test_R14_a_detached_flight_that_ends_leaves_the_newer_one_alone() -> None:
+    stand = Stand()
+    old = loading(stand.store, "k", lambda key: b"old").to("load")
+    stand.store.delete("k")
+    new = loading(stand.store, "k", lambda key: b"new").to("load")
+    old.result()
+    assert loading(stand.store, "k", lambda key: b"third").at == "join"
+    assert new.result() == b"new"
+    assert not stand.store._stack.flights.flights
+
+
 def test_a_second_leader_that_is_lost_too_is_replaced_too() -> None:
     store, _ = memory_over_sim()
     first, second = Loads(), Loads(value=b"second")
