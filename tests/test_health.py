@@ -445,6 +445,20 @@ def test_closing_a_store_with_a_tier_that_is_away_works(face: str) -> None:
     assert stand.upper.closed == stand.bottom.closed == 1
 
 
+@faces
+def test_closing_again_asks_no_tier_for_anything(face: str) -> None:
+    """Though there is something left to repair: it would connect again."""
+    stand = Stand()
+    stand.upper.fail()
+    stand.store.set("k", b"v")
+    call(face, stand.store, "close")
+    assert stand.level.broken
+    stand.upper.heal()
+    stand.upper.log.clear()
+    call(face, stand.store, "close")
+    assert stand.upper.log == []
+
+
 def test_errors_are_of_one_family_and_name_their_tier() -> None:
     stand = Stand()
     stand.bottom.fail()
