@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.memory_kit import Time
 from tiered.testing import FakeClock
 
 
@@ -13,3 +14,9 @@ def clock() -> FakeClock:
     clock = FakeClock()
     clock._now = float(int(clock._now))
     return clock
+
+
+@pytest.fixture
+def time() -> Time:
+    """A clock for the memory tier that moves when its `now` is set."""
+    return Time()

@@ -18,31 +18,8 @@ from tiered.backends.memory import Memory
 from tiered.clock import SYSTEM
 from tiered.entry import DELETED, INVALID, VALUE, Entry
 
+from .memory_kit import START, Time, run, stamp
 from .stepper import check
-
-START = 1_700_000_000.0
-
-
-def stamp(number: int) -> bytes:
-    return number.to_bytes(12, "big")
-
-
-class Time:
-    def __init__(self) -> None:
-        self.now = START
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def time() -> Time:
-    return Time()
-
-
-def run(memory: Memory, op: Any) -> Any:
-    return memory.run(op, 1)
-
 
 # -- as a backend --------------------------------------------------------------------------------------------
 

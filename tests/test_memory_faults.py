@@ -18,32 +18,11 @@ import pytest
 from tiered.backends.memory import Memory
 from tiered.entry import DELETED, INVALID, VALUE, Entry
 
+from .memory_kit import START, Time, run, stamp
 from .stepper import PATIENCE, TRACED, check
 
-START = 1_700_000_000.0
 STEPS = 2_000
 """More lines than any operation below has."""
-
-
-def stamp(number: int) -> bytes:
-    return number.to_bytes(12, "big")
-
-
-class Time:
-    def __init__(self) -> None:
-        self.now = START
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def time() -> Time:
-    return Time()
-
-
-def run(memory: Memory, op: Any) -> Any:
-    return memory.run(op, 1)
 
 
 # -- interrupts ----------------------------------------------------------------------------------------------

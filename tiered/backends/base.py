@@ -13,17 +13,13 @@ from ..checks import check_keys, check_pairs, check_prefix
 from ..clock import SYSTEM, ZERO
 from ..entry import DELETED, VALUE, Entry, Packing
 from ..errors import BackendUnavailable, TieredError
+from ..plans.scan import PAGE
+from ..plans.write import TRIES
 
 T = TypeVar("T")
 
 TIMEOUT = 5.0
 """Seconds a request of a backend used on its own may take."""
-
-PAGE = 1_000
-"""Keys a page of a scan."""
-
-TRIES = 8
-"""How often a write goes above the stamp that refused it before the contention is reported (R2)."""
 
 
 UPKEEP = 1_000
