@@ -19,6 +19,9 @@ T = TypeVar("T")
 Op: TypeAlias = Generator[Any, Any, T]
 """Yields requests of one driver, returns T."""
 
+SCOPE = "\x1f"
+"""Between a namespace and the name of a scope in it; names hold none."""
+
 Found: TypeAlias = Entry | TieredError | None
 """What a tier answered for one key: an entry, why its record cannot be served, or nothing."""
 
@@ -39,6 +42,8 @@ class Capabilities:
 
     shared: bool  # other machines see it: a namespace is required, copies default to an hour
     forgets: bool  # may drop any key at any time
+    stamps: bool = True  # compares them and reports refusals; else it holds plain values, read with stamp 0
+    expiry: bool = True  # keeps the expiry of an entry
     max_key: int = 65_535
     max_value: int = 512 * 2**20
 
@@ -80,6 +85,12 @@ class Backend(Protocol):
 
     def void(self, space: str, marks: Sequence[tuple[str, bytes]]) -> Op[None]:
         """Make whatever is not newer than the stamp unreadable (R8)."""
+
+    def retract(self, space: str, marks: Sequence[tuple[str, bytes]]) -> Op[None]:
+        """Compare and remove: forget each key that holds an `invalid` with this very stamp (R18)."""
+
+    def spaces(self, space: str) -> Op[list[str]]:
+        """The namespaces scoped under `space`, which is what begins with it and `SCOPE`, that hold anything."""
 
     def scan(self, space: str, prefix: str, after: str | None, limit: int, now_ms: int) -> Op[list[str]]:
         """Up to `limit` live keys that begin with `prefix`, in a fixed order, after `after`; fewer means the end."""

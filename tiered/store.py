@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from .assembly import Assembly, assemble
 from .backend import Backend
 from .base import BaseStore, Handle
-from .checks import check_key, check_keys, check_pairs, check_prefix, check_value
+from .checks import check_keys
 from .clock import SYSTEM, Clock
-from .effects import Plan
 from .engine.sync import SyncEngine
-from .entry import VALUE
-from .errors import ConfigurationError, InvalidValue, StoreClosed
-from .flight import Caller
+from .errors import ConfigurationError
+from .operations import Operations
 from .plans import scan
-from .plans.delete import delete
-from .plans.load import load
-from .plans.read import read
-from .plans.write import State, write
 from .policies.ttl import OR_NEVER, Seconds, seconds
 from .policies.write import WriteThrough
 from .stats import Health, Holding, Stats
@@ -35,7 +29,7 @@ Loader = Callable[[str], bytes | None]
 AsyncLoader = Callable[[str], Awaitable[bytes | None]]
 
 
-class TieredStore(Handle, BaseStore[str, bytes]):
+class TieredStore(Operations, Handle, BaseStore[str, bytes]):
     """Memory in front of slower stores, the last of which is the authority, as one `BaseStore[str, bytes]`.
 
     `tiers` go from the fastest to the authority; a bare store stands for `Tier(store)`. `namespace` keeps stacks
@@ -255,112 +249,6 @@ class TieredStore(Handle, BaseStore[str, bytes]):
     ) -> None:
         await self.aclose()
 
-    # -- each operation once -------------------------------------------------------------------------------------
-
-    def _get(self, key: str) -> Plan[bytes | None]:
-        self._usable()
-        key = check_key(key, self._made.max_key)
-        self._stack.front_count.misses += 1
-        entry = (yield from read(self._stack, [key])).get(key)
-        return None if entry is None else entry.value
-
-    def _mget(self, names: list[str], values: list[bytes | None]) -> Plan[list[bytes | None]]:
-        """Fill in the values that memory did not have."""
-        self._usable()
-        missing = check_keys(
-            [key for key, value in zip(names, values, strict=True) if value is None], self._made.max_key
-        )
-        distinct = list(dict.fromkeys(missing))
-        self._stack.front_count.misses += len(distinct)
-        found = yield from read(self._stack, distinct)
-        if len(distinct) == len(names):
-            return [entry.value if (entry := found.get(key)) is not None else None for key in names]
-        return [
-            entry.value if value is None and (entry := found.get(key)) is not None else value
-            for key, value in zip(names, values, strict=True)
-        ]
-
-    def _set(self, key: str, value: bytes, ttl: Seconds | Unset | None) -> Plan[None]:
-        self._usable()
-        key = check_key(key, self._made.max_key)
-        value = check_value(value, self._made.max_value)
-        yield from self._write({key: (VALUE, value)}, self._expiry(ttl))
-
-    def _mset(
-        self, pairs: Iterable[tuple[str, bytes]] | Mapping[str, bytes], ttl: Seconds | Unset | None
-    ) -> Plan[None]:
-        self._usable()
-        checked = check_pairs(pairs, self._made.max_key, self._made.max_value)
-        yield from self._write({key: (VALUE, value) for key, value in checked.items()}, self._expiry(ttl))
-
-    def _mdelete(self, keys: Iterable[str]) -> Plan[None]:
-        self._usable()
-        names = dict.fromkeys(check_keys(keys, self._made.max_key))
-        if names:
-            yield from delete(self._stack, names)
-            yield from scan.upkeep(self._stack, len(names))
-
-    def _write(self, states: Mapping[str, State], expires: int | None) -> Plan[None]:
-        if states:
-            yield from write(self._stack, states, expires)
-            yield from scan.upkeep(self._stack, len(states))
-
-    def _load(self, key: str, loader: Any, ttl: Seconds | Unset | None, caller: Caller) -> Plan[bytes | None]:
-        self._usable()
-        key = check_key(key, self._made.max_key)
-        if not callable(loader):
-            raise TypeError(f"load must be callable as load(key), not {type(loader).__name__}")
-        self._expiry(ttl)
-        self._stack.front_count.misses += 1
-        return (yield from load(self._stack, key, loader, lambda: self._expiry(ttl), self._loaded, caller))
-
-    def _loaded(self, value: Any) -> bytes | None:
-        if isinstance(value, Awaitable):
-            if isinstance(value, Coroutine):
-                value.close()
-            raise InvalidValue("get_or_load cannot await its loader: use aget_or_load, or a plain function")
-        return None if value is None else check_value(value, self._made.max_value)
-
-    def _page(self, prefix: str | None, after: str | None) -> Plan[list[str]]:
-        self._usable()
-        return (yield from scan.page(self._stack, check_prefix(prefix), after))
-
-    def _inspect(self, key: str) -> Plan[dict[str, Holding]]:
-        self._usable()
-        key = check_key(key, self._made.max_key)
-        return (yield from self._made.inspect(key))
-
-    def _flush(self) -> Plan[None]:
-        self._usable()
-        yield from scan.flush(self._stack)
-
-    def _purge(self) -> Plan[int]:
-        self._usable()
-        return self._made.purge_front() + (yield from scan.purge_all(self._stack))
-
-    def _connect(self) -> Plan[None]:
-        self._usable()
-        error = yield from scan.ping(self._stack.authority)
-        if error is not None:
-            raise error
-
-    def _expiry(self, ttl: Seconds | Unset | None) -> int | None:
-        if isinstance(ttl, Unset):
-            ttl = self._default_ttl
-        return None if ttl is None else int((self._clock.time() + seconds(ttl, "ttl", OR_NEVER)) * 1000)
-
-    def _usable(self) -> None:
-        if self._closed:
-            _refuse(None)
-
-    def _shut(self) -> bool:
-        """Refuse everything from here on, memory hits included; False if that was so already."""
-        if self._closed:
-            return False
-        self._closed = True
-        self._hit = self._hits = _refuse
-        return True
-
     def _aio(self) -> AsyncEngine:
         if self._async is None:
             from .engine.aio import AsyncEngine  # with the first coroutine only: asyncio takes 100 ms
@@ -372,10 +260,6 @@ class TieredStore(Handle, BaseStore[str, bytes]):
         self._stack.flights.forked()
         for level in (*self._stack.uppers, self._stack.authority):
             level.forked()
-
-
-def _refuse(_: Any) -> Any:
-    raise StoreClosed("this store was closed: open another")
 
 
 def _listed(keys: Any) -> list[str]:

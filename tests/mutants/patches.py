@@ -693,7 +693,7 @@ MUTANTS = [
         "into = DELETED if level is stack.authority else INVALID",
         "into = INVALID",
     ),
-    Mutant("closed: memory still answers", "store.py", "        self._hit = self._hits = _refuse\n", ""),
+    Mutant("closed: memory still answers", "operations.py", "        self._hit = self._hits = _refuse\n", ""),
     Mutant(
         "closed: other methods still answer",
         "store.py",

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from tiered.backend import Capabilities, Found, Op
+from tiered.backend import SCOPE, Capabilities, Found, Op
 from tiered.backends.base import BaseBackend
 from tiered.clock import micros
 from tiered.effects import adrive, drive
@@ -19,7 +19,7 @@ Fault = Callable[[str], str]
 """Told the operation's name, says "ok", "before" (refused), "after" (done, but the answer is lost), "late" (the
 answer is lost, the request arrives when `arrive()` is called), "half" (a batch written in part)."""
 
-WRITES = {"put", "swap", "fill", "void", "purge"}
+WRITES = {"put", "swap", "fill", "void", "purge", "retract"}
 
 
 class SimTier(BaseBackend):
@@ -81,6 +81,18 @@ class SimTier(BaseBackend):
                     self.rows[space, key] = Entry(INVALID, stamp, None, b"")
 
         return (yield "void", step, marks)
+
+    def retract(self, space: str, marks: Sequence[tuple[str, bytes]]) -> Op[None]:
+        def step() -> None:
+            for key, stamp in marks:
+                old = self.rows.get((space, key))
+                if old is not None and (old.kind, old.stamp) == (INVALID, stamp):
+                    del self.rows[space, key]
+
+        return (yield "retract", step, marks)
+
+    def spaces(self, space: str) -> Op[list[str]]:
+        return (yield "spaces", lambda: sorted({s for s, _ in self.rows if s.startswith(space + SCOPE)}), None)
 
     def scan(self, space: str, prefix: str, after: str | None, limit: int, now_ms: int) -> Op[list[str]]:
         def step() -> list[str]:

@@ -66,6 +66,15 @@ VOID = f"{_UPSERT} excluded.stamp >= stamp OR {_DAMAGED}"
 ADD = f"{_INSERT} ON CONFLICT DO NOTHING"
 CHANGE = "UPDATE tiered_entries SET stamp = ?, expires_at = ?, value = ? WHERE namespace = ? AND key = ? AND stamp = ?"
 
+RETRACT = (
+    f"DELETE FROM tiered_entries WHERE namespace = ? AND key = ? AND stamp = ? AND {_INVALID.format('tiered_entries')}"
+)
+SPACES = """WITH RECURSIVE found(name) AS (
+              SELECT min(namespace) FROM tiered_entries WHERE namespace >= ?1 AND namespace < ?2 UNION ALL
+              SELECT (SELECT min(namespace) FROM tiered_entries WHERE namespace > name AND namespace < ?2) FROM found
+              WHERE name IS NOT NULL)
+            SELECT name FROM found WHERE name IS NOT NULL"""
+
 SCAN = """SELECT key FROM tiered_entries WHERE namespace = ? AND key {} ? AND key < ?
           AND (expires_at IS NULL OR expires_at > ?) ORDER BY key LIMIT ?"""
 SCAN_AFTER, SCAN_FROM = SCAN.format(">"), SCAN.format(">=")

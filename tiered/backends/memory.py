@@ -13,7 +13,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, MutableMappin
 from math import inf
 from typing import Any, Literal, NoReturn, ParamSpec, TypeVar
 
-from ..backend import Capabilities, Found, Op
+from ..backend import SCOPE, Capabilities, Found, Op
 from ..checks import check_namespace
 from ..clock import Clock, micros
 from ..effects import drive
@@ -190,6 +190,20 @@ class Memory(BaseBackend):
         for home, some in self._slices(space, marks):
             for key, stamp in some:
                 self._keep(home, key, Entry(INVALID, stamp, None, b""))
+
+    @_immediate
+    def retract(self, space: str, marks: Sequence[tuple[str, bytes]]) -> None:
+        for home, some in self._slices(space, marks):
+            for key, stamp in some:
+                slot = home.marks.get(key)
+                if slot is not None and slot.stamp == stamp and slot.entry().kind == INVALID:
+                    self._shelf.remove(slot)
+
+    @_immediate
+    def spaces(self, space: str) -> list[str]:
+        with self._shelf.lock:
+            homes = list(self._shelf.homes.values())
+        return sorted({home.name for home in homes if home.owner is None and home.name.startswith(space + SCOPE)})
 
     @_immediate
     def scan(self, space: str, prefix: str, after: str | None, limit: int, now_ms: int) -> list[str]:

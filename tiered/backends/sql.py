@@ -12,7 +12,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from ..backend import Capabilities, Found, Op
+from ..backend import SCOPE, Capabilities, Found, Op
 from ..checks import check_namespace
 from ..clock import micros
 from ..effects import adrive, drive
@@ -122,6 +122,18 @@ class SQL(BaseBackend):
             return _row(space, *item, None)
 
         yield from _written([(key, Entry(INVALID, stamp, None, b"")) for key, stamp in marks], row, write)
+
+    def retract(self, space: str, marks: Sequence[tuple[str, bytes]]) -> Op[None]:
+        """Forget each key that holds an "invalid" with this very stamp."""
+        rows = [(space.encode(), key.encode(), stamp) for key, stamp in marks]
+        for at in range(0, len(rows), CHUNK):
+            yield Transaction(partial(_many, _sqlite.RETRACT, rows[at : at + CHUNK]))
+
+    def spaces(self, space: str) -> Op[list[str]]:
+        """The namespaces scoped under `space`, each found by one step through the index."""
+        first = (space + SCOPE).encode()
+        found: list[str] = yield Query(_sqlite.SPACES, (first, first[:-1] + bytes([first[-1] + 1])), _decoded)
+        return found
 
     def scan(self, space: str, prefix: str, after: str | None, limit: int, now_ms: int) -> Op[list[str]]:
         """Up to `limit` live keys that begin with `prefix`, after `after`, in the order of their UTF-8 bytes."""
@@ -304,6 +316,10 @@ def _written(
             ) from error
         done += len(chunk)
     return refused
+
+
+def _many(sql: str, rows: Sequence[Row]) -> Op[None]:
+    yield Many(sql, rows)
 
 
 def _purge(name: bytes, due: tuple[bytes, int, int], limit: int, into: int) -> Op[int]:
