@@ -696,15 +696,15 @@ MUTANTS = [
     Mutant("closed: memory still answers", "operations.py", "        self._hit = self._hits = _refuse\n", ""),
     Mutant(
         "closed: other methods still answer",
-        "store.py",
+        "operations.py",
         "        if self._closed:\n            _refuse(None)\n",
         "        pass\n",
     ),
     Mutant(
         "closed: without repair",
-        "store.py",
+        "operations.py",
         "                self._engine.run(scan.flush(self._stack))\n",
         "                pass\n",
     ),
-    Mutant("closed: twice", "store.py", "        if self._closed:\n            return False\n", ""),
+    Mutant("closed: twice", "operations.py", "        if self._closed:\n            return False\n", ""),
 ]
