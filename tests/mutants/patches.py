@@ -702,7 +702,7 @@ MUTANTS = [
     ),
     Mutant(
         "closed: without repair",
-        "operations.py",
+        "store.py",
         "                self._engine.run(scan.flush(self._stack))\n",
         "                pass\n",
     ),
