@@ -374,6 +374,7 @@ EVERYTHING: dict[str, tuple[Any, ...]] = {
     "mdelete": (["k"],),
     "get_or_load": ("k", lambda key: b"v"),
     "inspect": ("k",),
+    "invalidate": (["k"],),
     "flush": (),
     "purge_expired": (),
 }
@@ -429,7 +430,7 @@ def test_after_close_no_keys_and_no_context() -> None:
 
 
 def test_every_public_method_is_in_the_table_of_what_close_ends() -> None:
-    known = {*EVERYTHING, "close", "yield_keys", "stats", "ping"}
+    known = {*EVERYTHING, "close", "clear", "yield_keys", "stats", "ping", "typed", "scoped"}
     public = {name for name in vars(TieredStore) if not name.startswith("_")}
     assert {name for name in public if name.removeprefix("a") not in known and name not in known} == set()
 

@@ -131,7 +131,7 @@ def test_R1_a_stamp_far_ahead_is_a_counted_miss_above_the_authority() -> None:
     evict(stand.store)
     stand.seed("fine", b"fine", stand.upper)
     assert stand.store.mget(["k", "fine"]) == [b"true", b"fine"], "one bad copy does not spoil the batch"
-    assert stand.store.stats().tiers["upper"].hits == 1
+    assert stand.store.stats().tiers["upper"].hits == 2, "the bad copy was voided, and made again"
 
 
 FORKED = """
@@ -724,11 +724,24 @@ def test_R16_a_mark_is_cleared_by_stamp_only() -> None:
     second = setting(stand.store, "k", b"v2").to("put upper")
     second.throw(BackendUnavailable("simulated"))
     second.result()
-    first.result()
+    first.to("void upper")  # it has put its own, and the tier answers: what is broken there is repaired with it
     assert stand.upper.value("k") == b"v1"
     assert ("", "k") in stand.level.marks
     evict(stand.store)
+    first.result()
+    assert stand.upper.value("k") is None
     assert stand.store.get("k") == b"v2"
+
+
+def test_R16_a_write_repairs_a_tier_that_answers() -> None:
+    stand = Stand()
+    stand.store.set("k", b"v0")
+    stand.upper.script("put", "before")
+    stand.store.set("k", b"v1")
+    assert ("", "k") in stand.level.marks, "it has just failed: not asked again at once"
+    stand.store.set("other", b"v")
+    assert ("", "k") not in stand.level.marks
+    assert stand.upper.value("k") is None
 
 
 def test_R16_a_repair_clears_no_mark_that_is_newer_than_itself() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from .backend import Backend, Found
 from .backends.base import BaseBackend
 from .backends.memory import Memory, Space
+from .base import BaseStore
 from .checks import MAX_KEY, check_namespace
 from .clock import Clock, micros
 from .effects import Plan
@@ -18,6 +20,7 @@ from .level import Counters, Level
 from .plans import scan
 from .plans.stack import NoFront, Stack
 from .policies.ttl import TTL
+from .policies.write import WriteAround, WriteMode, WriteThrough
 from .stats import Health, Holding, Stats, TierStats
 from .tier import AGES, TIMEOUT_ABOVE, TIMEOUT_AUTHORITY, Tier, Unset
 
@@ -30,8 +33,10 @@ class Assembly:
     names: tuple[str, ...]
     memory: Memory | None  # the first tier, if it is one
     space: Space | None  # this namespace in it
+    open_space: Callable[[str], Space] | None  # any namespace in it
     max_key: int
     max_value: int
+    forgetful: str | None  # a tier below memory that keeps no expiry
 
     @property
     def levels(self) -> tuple[Level, ...]:
@@ -50,6 +55,12 @@ class Assembly:
     def fronted(self) -> bool:
         """Whether memory lies above the authority (rather than being it, or absent)."""
         return len(self.names) > len(self.levels)
+
+    def within(self, space: str) -> Assembly:
+        """The same tiers seen through another namespace; everything else is shared."""
+        handle = self.open_space(space) if self.open_space is not None else None
+        front = handle if self.fronted and handle is not None else self.stack.front
+        return replace(self, stack=replace(self.stack, space=space, front=front), space=handle)
 
     def stats(self) -> Stats:
         tiers = {}
@@ -95,29 +106,39 @@ class Assembly:
         return [level.backend for level in self.levels]
 
 
-def assemble(tiers: Iterable[Tier | Backend], namespace: str | None, tombstone_ttl: float, clock: Clock) -> Assembly:
+def assemble(
+    tiers: Iterable[Tier | Backend | BaseStore[str, bytes]],
+    namespace: str | None,
+    write: WriteMode,
+    tombstone_ttl: float,
+    immutable: bool,
+    clock: Clock,
+) -> Assembly:
     """The stack of `tiers`, fastest first. Raises ConfigurationError; does no I/O."""
-    if isinstance(tiers, Tier | BaseBackend | str | bytes) or not isinstance(tiers, Iterable):
+    if isinstance(tiers, Tier | BaseStore | str | bytes) or not isinstance(tiers, Iterable):
         raise ConfigurationError("tiers is a list of stores, fastest first; URLs are for tiered.open(..)")
-    placed = [tier if isinstance(tier, Tier) else Tier(tier) for tier in tiers]
-    if not placed:
+    given = [tier if isinstance(tier, Tier) else Tier(tier) for tier in tiers]
+    if not given:
         raise ConfigurationError("a stack needs at least one tier")
+    placed = [_place(tier, last=at == len(given) - 1) for at, tier in enumerate(given)]
     _check_places(placed)
+    _check_stamps(placed, immutable)
     space = _namespace(placed, namespace)
     names = _names(placed)
     first, last = placed[0].store, len(placed) - 1
     memory = first if isinstance(first, Memory) else None
-    front_ttl = _age(placed[0])
+    front_ttl = _age(placed[0], immutable)
     idle = front_ttl.idle() if front_ttl is not None else None
     fronted = memory is not None and last > 0
     # Copies are shared only with stacks that made them of the same stores and keep them as long.
     owner = (front_ttl, *(tier.store.identity for tier in placed[1:])) if fronted else None
-    front = memory.space(space, clock.time, idle, owner=owner) if memory is not None else None
+    open_space = None if memory is None else partial(memory.space, time=clock.time, sliding=idle, owner=owner)
+    front = open_space(space) if open_space is not None else None
     levels = [
         Level(
             name=name,
             backend=tier.store,
-            ttl=None if at == last else _age(tier),
+            ttl=None if at == last else _age(tier, immutable),
             packing=tier.compression.pack if tier.compression is not None else None,
             timeout=_timeout(tier, TIMEOUT_AUTHORITY if at == last else TIMEOUT_ABOVE),
         )
@@ -133,21 +154,43 @@ def assemble(tiers: Iterable[Tier | Backend], namespace: str | None, tombstone_t
             uppers=tuple(levels[:-1]),
             authority=levels[-1],
             tombstone_ttl=tombstone_ttl,
+            strict=isinstance(write, WriteThrough) and write.strict,
+            around=isinstance(write, WriteAround),
+            immutable=immutable,
         ),
         names=names,
         memory=memory,
         space=front,
+        open_space=open_space,
         max_key=min(MAX_KEY, *(tier.store.capabilities.max_key for tier in placed)),
         max_value=min(tier.store.capabilities.max_value for tier in (placed[1:] if fronted else placed)),
+        forgetful=next((level.name for level in levels if not level.backend.capabilities.expiry), None),
     )
 
 
-def _check_places(placed: list[Tier]) -> None:
+@dataclass(frozen=True, slots=True)
+class _Placed(Tier):
+    """A tier whose store is one of ours."""
+
+    store: Backend
+
+
+def _place(tier: Tier, *, last: bool) -> _Placed:
+    """A store of somebody else's becomes a tier: plain in last place, above it holds records (PROTOCOL section 3)."""
+    store: Any = tier.store
+    if isinstance(store, BaseStore) and not isinstance(store, BaseBackend):
+        from .backends.foreign import Foreign
+
+        store = Foreign(store, layout="plain" if last else "record")
+    return _Placed(store, tier.ttl, tier.compression, tier.timeout, tier.name)
+
+
+def _check_places(placed: list[_Placed]) -> None:
     for at, tier in enumerate(placed):
         what = f"tier {at + 1} ({type(tier.store).__name__})"
-        if not isinstance(tier.store, BaseBackend | Memory):
+        if not isinstance(tier.store, BaseBackend):
             raise ConfigurationError(
-                f"{what} is not a store that can be a tier: use Memory, SQL, .., or tiered.open(URL, ..)"
+                f"{what} is not a store: give Memory, SQL, .., any BaseStore[str, bytes], or tiered.open a URL"
             )
         if isinstance(tier.store, Memory):
             if at > 0:
@@ -166,7 +209,29 @@ def _check_places(placed: list[Tier]) -> None:
         raise ConfigurationError("two tiers keep their entries in the same place: a tier cannot be a copy of itself")
 
 
-def _namespace(placed: list[Tier], namespace: str | None) -> str:
+def _check_stamps(placed: list[_Placed], immutable: bool) -> None:
+    """R9, R22: what plain tiers can take part in."""
+    for at, tier in enumerate(placed[:-1]):
+        what = f"tier {at + 1} ({type(tier.store).__name__})"
+        if immutable or isinstance(tier.store, Memory):
+            pass
+        elif not tier.store.capabilities.stamps:
+            raise ConfigurationError(
+                f"{what} holds plain values above another tier, so nothing keeps a slow read from bringing back an old "
+                "one: put it last, use its record layout, or say immutable=True if a key's value never changes"
+            )
+        elif not placed[-1].store.capabilities.stamps:
+            raise ConfigurationError(
+                f"{what} cannot tell old from new above {type(placed[-1].store).__name__}, which keeps no stamps: put "
+                "only Memory above it, or say immutable=True if a key's value never changes"
+            )
+        if not tier.store.capabilities.expiry and _age(tier, immutable) is not None:
+            raise ConfigurationError(
+                f"{what} keeps no expiry, so no ttl= can bound the age of its copies"
+            )
+
+
+def _namespace(placed: list[_Placed], namespace: str | None) -> str:
     for tier in placed:
         own = tier.store.namespace
         if own is not None:
@@ -182,7 +247,7 @@ def _namespace(placed: list[Tier], namespace: str | None) -> str:
     return check_namespace(namespace)
 
 
-def _names(placed: list[Tier]) -> tuple[str, ...]:
+def _names(placed: list[_Placed]) -> tuple[str, ...]:
     """Given names, and schemes numbered from the second of their kind."""
     taken = {tier.name for tier in placed if tier.name is not None}
     if len(taken) < sum(tier.name is not None for tier in placed):
@@ -200,10 +265,10 @@ def _names(placed: list[Tier]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _age(tier: Tier) -> TTL | None:
+def _age(tier: Tier, immutable: bool) -> TTL | None:
     if isinstance(tier.ttl, Unset):
-        return AGES["memory" if isinstance(tier.store, Memory) else "shared"]
-    return tier.ttl if isinstance(tier.ttl, TTL) or tier.ttl is None else TTL(tier.ttl)
+        return None if immutable else AGES["memory" if isinstance(tier.store, Memory) else "shared"]
+    return tier.ttl  # type: ignore[return-value]  # a Tier makes everything else a TTL
 
 
 def _timeout(tier: Tier, default: float) -> float:

@@ -78,6 +78,23 @@ class Void(NamedTuple):
         return self.level.backend.void(self.space, self.marks)
 
 
+class Retract(NamedTuple):
+    level: Level
+    space: str
+    marks: Sequence[tuple[str, bytes]]
+
+    def op(self) -> Op[None]:
+        return self.level.backend.retract(self.space, self.marks)
+
+
+class Spaces(NamedTuple):
+    level: Level
+    space: str
+
+    def op(self) -> Op[list[str]]:
+        return self.level.backend.spaces(self.space)
+
+
 class Scan(NamedTuple):
     level: Level
     space: str

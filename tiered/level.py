@@ -131,11 +131,19 @@ class Level:
                 self.marks[name] = max(stamp, self.marks.get(name, stamp))
                 self.broken[name] = None
             if len(self.broken) > MARKS:
-                self.floor = max(self.floor, max(self.marks[name] for name in self.broken))
-                self.floor_until = now + self.ttl.limit() if self.ttl else float("inf")
+                self._raise_floor(max(self.marks[name] for name in self.broken), now)
                 for name in self.broken:
                     del self.marks[name]
                 self.broken.clear()
+
+    def distrust(self, stamp: bytes, now: float) -> None:
+        """From monotonic time `now` on, no copy here up to `stamp` is served, for as long as one may live."""
+        with self.lock:
+            self._raise_floor(stamp, now)
+
+    def _raise_floor(self, stamp: bytes, now: float) -> None:
+        self.floor = max(self.floor, stamp)
+        self.floor_until = now + self.ttl.limit() if self.ttl else float("inf")
 
     def repairs(self) -> dict[str, dict[str, bytes]]:
         """The next broken keys with the stamps to void up to, by namespace."""

@@ -10,9 +10,10 @@ from .checks import check_key, check_keys, check_pairs, check_prefix, check_valu
 from .clock import Clock
 from .effects import Plan
 from .entry import VALUE
-from .errors import InvalidValue, StoreClosed
+from .errors import InvalidValue, StoreClosed, Unsupported
 from .flight import Caller
 from .plans import scan
+from .plans.clear import clear, invalidate, scopes
 from .plans.delete import delete
 from .plans.load import load
 from .plans.read import read
@@ -31,6 +32,7 @@ class Operations:
     _clock: Clock
     _default_ttl: float | None
     _closed: bool
+    _scopes: Iterable[Operations]
     _hit: Callable[[Any], bytes | None]
     _hits: Callable[[list[str]], list[bytes | None]]
 
@@ -100,7 +102,28 @@ class Operations:
 
     def _page(self, prefix: str | None, after: str | None) -> Plan[list[str]]:
         self._usable()
-        return (yield from scan.page(self._stack, check_prefix(prefix), after))
+        return (yield from scan.page(self._stack, self._stack.authority, check_prefix(prefix), after))
+
+    def _invalidate(self, keys: Iterable[str]) -> Plan[None]:
+        self._usable()
+        names = check_keys(keys, self._made.max_key)
+        if names:
+            yield from invalidate(self._stack, names)
+
+    def _clear(self, prefix: str | None, everything: bool) -> Plan[int]:
+        self._usable()
+        if not isinstance(everything, bool):
+            raise TypeError(f"all={everything!r:.40}: give True or False")
+        start = check_prefix(prefix)
+        if start and everything:
+            raise ValueError("clear takes a prefix or all=True, not both")
+        if not start and not everything:
+            raise ValueError("clear deletes what begins with prefix=; to delete everything say clear(all=True)")
+        count = yield from clear(self._stack, start)
+        if everything:
+            for space in (yield from scopes(self._stack)):
+                count += yield from clear(self._made.within(space).stack, "")
+        return count
 
     def _inspect(self, key: str) -> Plan[dict[str, Holding]]:
         self._usable()
@@ -124,6 +147,12 @@ class Operations:
     def _expiry(self, ttl: Seconds | Unset | None) -> int | None:
         if isinstance(ttl, Unset):
             ttl = self._default_ttl
+        if ttl is not None and self._made.forgetful is not None:
+            seconds(ttl, "ttl", OR_NEVER)
+            raise Unsupported(  # R22: it would expire above and come back from below
+                f"ttl={ttl!r:.40}: this tier keeps no expiry; nothing was written; write without a ttl",
+                tier=self._made.forgetful,
+            )
         return None if ttl is None else int((self._clock.time() + seconds(ttl, "ttl", OR_NEVER)) * 1000)
 
     def _usable(self) -> None:
@@ -136,6 +165,8 @@ class Operations:
             return False
         self._closed = True
         self._hit = self._hits = _refuse
+        for scope in list(self._scopes):
+            scope._shut()  # noqa: SLF001
         return True
 
 

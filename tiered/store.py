@@ -6,24 +6,28 @@ import os
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from .assembly import Assembly, assemble
-from .backend import Backend
+from .backend import SCOPE, Backend
 from .base import BaseStore, Handle
-from .checks import check_keys
+from .checks import check_keys, check_namespace
 from .clock import SYSTEM, Clock
 from .engine.sync import SyncEngine
 from .errors import ConfigurationError
 from .operations import Operations
 from .plans import scan
 from .policies.ttl import OR_NEVER, Seconds, seconds
-from .policies.write import WriteThrough
+from .policies.write import WriteAround, WriteMode, WriteThrough
 from .stats import Health, Holding, Stats
 from .tier import UNSET, Tier, Unset
 
 if TYPE_CHECKING:
     from .engine.aio import AsyncEngine
+    from .serializers import Serializer
+    from .typed import TypedStore
+
+V = TypeVar("V")
 
 Loader = Callable[[str], bytes | None]
 AsyncLoader = Callable[[str], Awaitable[bytes | None]]
@@ -44,27 +48,39 @@ class TieredStore(Operations, Handle, BaseStore[str, bytes]):
 
     def __init__(
         self,
-        tiers: Iterable[Tier | Backend],
+        tiers: Iterable[Tier | Backend | BaseStore[str, bytes]],
         *,
         namespace: str | None = None,
-        write: WriteThrough | None = None,
+        write: WriteMode | None = None,
         default_ttl: Seconds | None = None,
         tombstone_ttl: Seconds = 86_400,
+        immutable: bool = False,
         clock: Clock | None = None,
     ) -> None:
-        if write is not None and not isinstance(write, WriteThrough):
-            raise ConfigurationError(f"write={write!r}: give WriteThrough()")
+        write = WriteThrough() if write is None else write
+        if not isinstance(write, WriteThrough | WriteAround):
+            raise ConfigurationError(f"write={write!r:.80}: give WriteThrough() or WriteAround()")
+        if not isinstance(immutable, bool):
+            raise ConfigurationError(f"immutable={immutable!r:.40}: give True or False")
+        if immutable and write == WriteThrough(strict=True):
+            raise ConfigurationError("immutable values have no older copies: leave strict=True out")
         if clock is not None and not isinstance(clock, Clock):
             raise ConfigurationError(f"clock={clock!r}: give a tiered.clock.Clock")
         self._default_ttl = None if default_ttl is None else seconds(default_ttl, "default_ttl", OR_NEVER)
         self._clock = clock or SYSTEM
-        self._made: Assembly = assemble(tiers, namespace, seconds(tombstone_ttl, "tombstone_ttl"), self._clock)
-        self._stack = self._made.stack
-        self._hit, self._hits = self._made.hit, self._made.hits
+        age = seconds(tombstone_ttl, "tombstone_ttl")
         self._engine = SyncEngine(self._clock)
         self._async: AsyncEngine | None = None
-        self._closed = False
+        self._see(assemble(tiers, namespace, write, age, immutable, self._clock))
+        self._parent: TieredStore | None = None
+        self._expiry(UNSET)  # R22
         _stores.add(self)
+
+    def _see(self, made: Assembly) -> None:
+        self._made, self._stack = made, made.stack
+        self._hit, self._hits = made.hit, made.hits
+        self._closed = False
+        self._scopes: weakref.WeakSet[TieredStore] = weakref.WeakSet()
 
     def __repr__(self) -> str:
         return f"TieredStore({' > '.join(self._made.names)}, namespace={self._stack.space!r})"
@@ -180,7 +196,51 @@ class TieredStore(Operations, Handle, BaseStore[str, bytes]):
                 return
             after = keys[-1]
 
+    # -- forgetting ----------------------------------------------------------------------------------------------
+
+    def invalidate(self, keys: Iterable[str]) -> None:
+        """Forget the copies of `keys` above the authority, which was changed behind the stack. It is not touched.
+
+        What a shared tier could not be told is repaired when it is back; until then only this process knows.
+        """
+        self._engine.run(self._invalidate(keys))
+
+    async def ainvalidate(self, keys: Iterable[str]) -> None:
+        await self._aio().run(self._invalidate(keys))
+
+    def clear(self, *, prefix: str | None = None, all: bool = False) -> int:  # noqa: A002
+        """Delete the keys that begin with `prefix` in every tier -> how many live ones there were.
+
+        `all=True`: every key of this namespace and of the scopes in it. Raises ValueError without either.
+        """
+        return self._engine.run(self._clear(prefix, all))
+
+    async def aclear(self, *, prefix: str | None = None, all: bool = False) -> int:  # noqa: A002
+        return await self._aio().run(self._clear(prefix, all))
+
     # -- the stack itself ----------------------------------------------------------------------------------------
+
+    def scoped(self, name: str) -> TieredStore:
+        """The same stack seen through a namespace of its own within this one: a tenant's, say.
+
+        It shares everything, and is closed with this store; closing it alone leaves this store open. Neither lists
+        the other's keys. Raises ConfigurationError for a name that is empty or holds \\x1f.
+        """
+        self._usable()
+        if not check_namespace(name):
+            raise ConfigurationError("a scope needs a name")
+        scope: TieredStore = object.__new__(type(self))
+        scope.__dict__.update(self.__dict__)
+        scope._see(self._made.within(self._stack.space + SCOPE + name))
+        scope._parent = self  # keeps it, and with it what is shared, alive
+        self._scopes.add(scope)
+        return scope
+
+    def typed(self, serializer: Serializer[V]) -> TypedStore[V]:
+        """This store for values of another type than bytes, as `serializer` (tiered.serializers) writes them."""
+        from .typed import TypedStore
+
+        return TypedStore(self, serializer)
 
     def stats(self) -> Stats:
         """Counters by tier. No I/O."""
@@ -220,7 +280,7 @@ class TieredStore(Operations, Handle, BaseStore[str, bytes]):
             if self._shut():
                 self._engine.run(scan.flush(self._stack))
         finally:  # also the second time, should the first have been cancelled
-            for backend in self._made.backends():
+            for backend in self._owned():
                 backend.close()
 
     async def aclose(self) -> None:
@@ -228,8 +288,12 @@ class TieredStore(Operations, Handle, BaseStore[str, bytes]):
             if self._shut():
                 await self._aio().run(scan.flush(self._stack))
         finally:
-            for backend in self._made.backends():
+            for backend in self._owned():
                 await backend.aclose()
+
+    def _owned(self) -> list[Backend]:
+        """What closing this store closes: nothing, where it is a scope of another."""
+        return self._made.backends() if self._parent is None else []
 
     def __enter__(self) -> Self:
         self._engine.run(self._connect())
@@ -258,6 +322,7 @@ class TieredStore(Operations, Handle, BaseStore[str, bytes]):
 
     def _forked(self) -> None:
         self._stack.flights.forked()
+        self._stack.overlaps.forked()
         for level in (*self._stack.uppers, self._stack.authority):
             level.forked()
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from .backend import Backend
+from .base import BaseStore
 from .errors import ConfigurationError
 from .policies.compression import Zstd
 from .policies.ttl import TTL, Seconds, seconds
@@ -29,7 +30,7 @@ TIMEOUT_ABOVE, TIMEOUT_AUTHORITY = 0.25, 5.0
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """One tier of a stack.
+    """One tier of a stack: a store of ours, or any `BaseStore[str, bytes]` (then see `tiered.backends.foreign`).
 
     `ttl` is the longest this tier may keep a *copy* (seconds, timedelta or `TTL`; None for ever; by default a
     minute in memory, an hour elsewhere); the authority, the last tier, takes none. `compression` packs values on
@@ -37,7 +38,7 @@ class Tier:
     errors and `stats()` call it, by default the scheme.
     """
 
-    store: Backend
+    store: Backend | BaseStore[str, bytes]
     ttl: TTL | Seconds | Unset | None = UNSET
     compression: Zstd | None = None
     timeout: Seconds | None = None

@@ -27,11 +27,17 @@ class Stand:
     clock: FakeClock
 
     def __init__(
-        self, uppers: Sequence[str] = ("upper",), *, memory: bool = True, skew: float = 0.0, **options: Any
+        self,
+        uppers: Sequence[str] = ("upper",),
+        *,
+        memory: bool = True,
+        plain: bool = False,
+        skew: float = 0.0,
+        **options: Any,
     ) -> None:
         self.uppers = [SimTier(name) for name in uppers]
         self.upper = self.uppers[0] if self.uppers else SimTier("unused")
-        self.bottom = SimTier("bottom")
+        self.bottom = SimTier("bottom", plain=plain)
         self._processes = 0
         self._memory, self._options = memory, options
         self.store, self.clock = self.other(skew)

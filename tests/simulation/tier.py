@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from tiered.backend import SCOPE, Capabilities, Found, Op
 from tiered.backends.base import BaseBackend
-from tiered.clock import micros
+from tiered.clock import ZERO, micros
 from tiered.effects import adrive, drive
 from tiered.entry import INVALID, VALUE, Entry, Packing, beats
 from tiered.errors import BackendUnavailable, BatchError, Indeterminate
@@ -23,11 +23,14 @@ WRITES = {"put", "swap", "fill", "void", "purge", "retract"}
 
 
 class SimTier(BaseBackend):
-    """Keeps stamps, never forgets one. `fault` decides what happens to each request of the real engines."""
+    """Keeps stamps, never forgets one. `fault` decides what happens to each request of the real engines.
 
-    capabilities = Capabilities(shared=False, forgets=False)
+    `plain`: holds nothing but values, without stamp and expiry.
+    """
 
-    def __init__(self, scheme: str = "sim") -> None:
+    def __init__(self, scheme: str = "sim", *, plain: bool = False) -> None:
+        self.capabilities = Capabilities(shared=False, forgets=False, stamps=not plain, expiry=not plain)
+        self.plain = plain
         self.scheme = scheme
         self.rows: dict[tuple[str, str], Entry] = {}
         self.fault: Fault = lambda name: "ok"
@@ -46,9 +49,16 @@ class SimTier(BaseBackend):
         return (yield "put", lambda some=items: self._put(space, some), items)
 
     def fill(self, space: str, items: Sequence[tuple[str, Entry, bytes]], packing: Packing | None) -> Op[None]:
-        yield "fill", lambda: self._put(space, [(key, entry) for key, entry, _ in items]), items
+        def step() -> None:
+            absent = [(key, entry) for key, entry, _ in items if not self.plain or (space, key) not in self.rows]
+            self._put(space, absent)
+
+        yield "fill", step, items
 
     def _put(self, space: str, items: Sequence[tuple[str, Entry]]) -> dict[str, bytes]:
+        if self.plain:
+            self._put_plain(space, items)
+            return {}
         refused = {}
         for key, entry in items:
             old = self.rows.get((space, key))
@@ -58,6 +68,13 @@ class SimTier(BaseBackend):
                 refused[key] = old.stamp
         return refused
 
+    def _put_plain(self, space: str, items: Sequence[tuple[str, Entry]]) -> None:
+        for key, entry in items:
+            if entry.kind == VALUE:
+                self.rows[space, key] = Entry(VALUE, ZERO, None, entry.value)
+            else:
+                self.rows.pop((space, key), None)
+
     def swap(
         self, space: str, items: Sequence[tuple[str, Entry, bytes | None]], packing: Packing | None
     ) -> Op[set[str]]:
@@ -66,7 +83,7 @@ class SimTier(BaseBackend):
             for key, entry, seen in items:
                 old = self.rows.get((space, key))
                 if (None if old is None else old.stamp) == seen:
-                    self.rows[space, key] = entry
+                    self.rows[space, key] = Entry(VALUE, ZERO, None, entry.value) if self.plain else entry
                 else:
                     refused.add(key)
             return refused
@@ -77,7 +94,9 @@ class SimTier(BaseBackend):
         def step() -> None:
             for key, stamp in marks:
                 old = self.rows.get((space, key))
-                if old is None or old.stamp <= stamp:
+                if self.plain:
+                    self.rows.pop((space, key), None)
+                elif old is None or old.stamp <= stamp:
                     self.rows[space, key] = Entry(INVALID, stamp, None, b"")
 
         return (yield "void", step, marks)

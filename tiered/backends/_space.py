@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from math import inf
 from typing import TypeAlias, cast
 
+from ..backend import SCOPE
 from ..entry import Entry
 from ._borrowed import Borrowed
 from ._shelf import Shelf
@@ -110,6 +111,18 @@ class Space:
         slot = self._home.slots.get(key)
         if slot is not None and slot.stamp <= stamp:
             self._shelf.remove(slot)
+
+    def sweep(self, prefix: str, stamp: bytes) -> None:
+        """`drop` for every key that begins with `prefix` and is held or in flight."""
+        with self._shelf.lock:
+            names = {*self._home.slots, *self._home.flights}
+        self.drop_many((key, stamp) for key in names if key.startswith(prefix))
+
+    def spaces(self) -> list[str]:
+        """The namespaces scoped under this one, of the same owner, of which something is held."""
+        within, owner = self._home.name + SCOPE, self._home.owner
+        with self._shelf.lock:
+            return [name for name, whose in self._shelf.homes if whose == owner and name.startswith(within)]
 
     def peek(self, key: str) -> Entry | None:
         """What is held for `key`, expired or not, without counting as a read."""

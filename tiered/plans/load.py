@@ -9,8 +9,9 @@ from ..effects import Fetch, Join, Load, Plan, Put, Swap
 from ..entry import VALUE, Entry
 from ..errors import CorruptEntry, TieredError, UnknownVersion
 from ..flight import Caller, Flight, Outcome
+from .publish import Writing, publish
 from .read import look, observe
-from .stack import Stack, Writing, ask, log, publish
+from .stack import Stack, ask, log
 
 Admit = Callable[[Any], bytes | None]
 """Checks what a loader returned; raises InvalidValue."""
@@ -99,7 +100,7 @@ def _look_or_load(
             writing.abandon()
             return value
         if not answer:
-            yield from publish(stack, {key: entry}, began)
+            yield from publish(stack, writing, {key: entry}, began)
             return value
         writing.withdraw()
         [answer] = yield from ask(stack, [Fetch(stack.authority, stack.space, [key])])

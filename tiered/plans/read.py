@@ -12,9 +12,9 @@ from typing import cast
 
 from ..backend import Found, all_live
 from ..clock import ZERO
-from ..effects import Fetch, Fill, Plan, Void
+from ..effects import Fetch, Fill, Plan, Retract, Void
 from ..entry import DELETED, INVALID, VALUE, Entry
-from ..errors import CorruptEntry, TieredError
+from ..errors import CorruptEntry, ForeignValue, TieredError
 from ..level import Level
 from .stack import Stack, ask, log, repair
 
@@ -52,6 +52,7 @@ def look(stack: Stack, keys: Sequence[str]) -> Plan[Sight]:
     sight = Sight()
     gaps: list[Gap] = []  # shared tiers that answered "not here", with the leases they gave
     wanted: Sequence[str] = keys
+    generation = None if stack.stamped else stack.clock.draw()  # orders what has no stamp (R12)
     for level in stack.uppers:
         if not wanted:
             return sight
@@ -64,9 +65,12 @@ def look(stack: Stack, keys: Sequence[str]) -> Plan[Sight]:
         [answer] = yield from ask(stack, [Fetch(level, stack.space, asked)])
         if isinstance(answer, TieredError):
             continue  # not a miss: a tier that failed is not filled either
-        copies, missed = _sift_copies(stack, level, asked, answer)
+        believed = observe(stack, answer)
+        if believed is not answer:
+            yield from _disown(stack, level, asked, answer, believed)
+        copies, missed = _sift_copies(stack, level, asked, believed)
         if copies:
-            yield from _keep(stack, gaps, copies, began)
+            yield from _keep(stack, gaps, copies, began, generation)
             for key, entry in copies.items():
                 if entry.kind == VALUE:
                     sight.live[key] = entry
@@ -81,14 +85,16 @@ def look(stack: Stack, keys: Sequence[str]) -> Plan[Sight]:
         if isinstance(answer, TieredError):
             raise answer
         found = _sift_authority(stack, sight, wanted, answer)
-        yield from _keep(stack, gaps, found, began)
+        yield from _keep(stack, gaps, found, began, generation)
     return sight
 
 
-def _keep(stack: Stack, gaps: list[Gap], entries: Mapping[str, Entry], began: float) -> Plan[None]:
+def _keep(
+    stack: Stack, gaps: list[Gap], entries: Mapping[str, Entry], began: float, generation: bytes | None
+) -> Plan[None]:
     """Copies into memory and into every tier above that missed; a refusal means that something newer is there."""
-    stack.remember(entries, began)
-    stack.front_count.fills += len(entries)
+    stack.remember(entries, began, generation)
+    stack.front_count.fills += sum(entry.kind == VALUE for entry in entries.values())
     fills = []
     for level, missed in gaps:
         found = [(key, entry) for key, entry in entries.items() if key in missed]
@@ -100,6 +106,19 @@ def _keep(stack: Stack, gaps: list[Gap], entries: Mapping[str, Entry], began: fl
             fills.append(Fill(level, stack.space, items))
             level.count.fills += len(items)
     yield from ask(stack, fills)
+
+
+def _disown(
+    stack: Stack, level: Level, keys: Sequence[str], answers: Sequence[Found], believed: Sequence[Found]
+) -> Plan[None]:
+    """Remove copies with a stamp from too far in the future, over which nothing could ever be written (R1)."""
+    marks = [
+        (key, found.stamp)
+        for key, found, now in zip(keys, answers, believed, strict=True)
+        if isinstance(found, Entry) and now is not found
+    ]
+    yield from ask(stack, [Void(level, stack.space, marks)])
+    yield from ask(stack, [Retract(level, stack.space, marks)])
 
 
 def observe(stack: Stack, answers: Sequence[Found]) -> Sequence[Found]:
@@ -129,7 +148,7 @@ def _sift_copies(
     floor = level.floor if monotonic < level.floor_until else b""
     copies: dict[str, Entry] = {}
     missed: dict[str, bytes | None] = {}
-    for key, found in zip(keys, observe(stack, answers), strict=True):
+    for key, found in zip(keys, answers, strict=True):
         if isinstance(found, Entry) and found.kind != INVALID and found.stamp > floor:
             if found.expires is None or found.expires > now:
                 copies[key] = found
@@ -138,7 +157,8 @@ def _sift_copies(
         if isinstance(found, TieredError):
             level.count.corrupt += 1
             log.warning("tier %s: a copy was not served: %s", level.name, found)
-            missed[key] = None
+            if not isinstance(found, ForeignValue):  # which is not ours to replace
+                missed[key] = None
             continue
         missed[key] = found.value if isinstance(found, Entry) and found.kind == INVALID else b""
     level.count.hits += len(copies)

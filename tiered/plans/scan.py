@@ -13,10 +13,9 @@ PAGE = 1_000
 """Keys a page."""
 
 
-def page(stack: Stack, prefix: str, after: str | None) -> Plan[list[str]]:
-    """Up to PAGE live keys after `after`; fewer means that there are no more. The authority alone knows all keys."""
-    scan = Scan(stack.authority, stack.space, prefix, after, PAGE, stack.now_ms())
-    [answer] = yield from ask(stack, [scan])
+def page(stack: Stack, level: Level, prefix: str, after: str | None) -> Plan[list[str]]:
+    """Up to PAGE live keys of one tier after `after`; fewer means that there are no more."""
+    [answer] = yield from ask(stack, [Scan(level, stack.space, prefix, after, PAGE, stack.now_ms())])
     if isinstance(answer, TieredError):
         raise answer
     keys: list[str] = answer
@@ -36,16 +35,26 @@ def purge(stack: Stack, level: Level, limit: int) -> Plan[int]:
 
 
 def purge_all(stack: Stack) -> Plan[int]:
-    """Purge every tier until nothing is due -> rows changed."""
+    """Purge every tier until nothing is due -> rows changed. Raises what the authority raises."""
     total = 0
     for level in (*stack.uppers, stack.authority):
-        while rows := (yield from purge(stack, level, PAGE)):
-            total += rows
+        try:
+            while rows := (yield from purge(stack, level, PAGE)):
+                total += rows
+        except TieredError as error:
+            if level is stack.authority:
+                raise
+            log.warning("tier %s: expired rows were not purged: %s", level.name, error)
     return total
 
 
 def upkeep(stack: Stack, written: int) -> Plan[None]:
-    """After a write: purge twice as much as was written since the last time, at most once a second."""
+    """After a write: repair what is broken above (R16), and purge twice as much as was written since the last time,
+    at most once a second.
+    """
+    for level in stack.uppers:
+        if level.broken and not level.failures:  # it answers
+            yield from repair(stack, level)
     limit = stack.pace.limit(written, stack.clock.monotonic())
     if limit:
         for level in (*stack.uppers, stack.authority):

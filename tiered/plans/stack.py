@@ -1,4 +1,4 @@
-"""What the plans of one stack share: its tiers, how they are asked, and how a write ends."""
+"""What the plans of one stack share: its tiers, and how they are asked."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import logging
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any, Protocol
 
 from ..clock import Clock
-from ..effects import Ask, Parallel, Plan, Put, Void
+from ..effects import Ask, Parallel, Plan, Void
 from ..entry import VALUE, Entry
 from ..errors import TieredError
 from ..flight import Flights
 from ..level import Counters, Level, Skipped
+from ..overlap import Overlaps
 from ..policies.retry import Retry
 from ..policies.ttl import TTL
 
@@ -40,6 +40,12 @@ class Front(Protocol):
     def drop_many(self, stamps: Iterable[tuple[str, bytes]]) -> None:
         """Forget what is not newer than the stamp, and let nothing older in."""
 
+    def sweep(self, prefix: str, stamp: bytes) -> None:
+        """`drop_many` for every key that begins with `prefix` and is held or in flight."""
+
+    def spaces(self) -> list[str]:
+        """The namespaces scoped under this one of which copies are held."""
+
 
 class NoFront:
     """The front of a stack that has no memory tier above its authority."""
@@ -48,6 +54,9 @@ class NoFront:
     def leave(self, keys: Iterable[str]) -> None: ...
     def install_many(self, items: Iterable[Copy]) -> None: ...
     def drop_many(self, stamps: Iterable[tuple[str, bytes]]) -> None: ...
+    def sweep(self, prefix: str, stamp: bytes) -> None: ...
+    def spaces(self) -> list[str]:
+        return []
 
 
 @dataclass(slots=True)
@@ -78,11 +87,20 @@ class Stack:
     uppers: tuple[Level, ...]
     authority: Level
     tombstone_ttl: float
+    strict: bool = False  # WriteThrough(strict=True)
+    around: bool = False  # WriteAround()
+    immutable: bool = False
     front_count: Counters = field(default_factory=Counters)
     flights: Flights = field(default_factory=Flights)
+    overlaps: Overlaps = field(default_factory=Overlaps)
     pace: Pace = field(default_factory=Pace)
     retry: Retry = field(default_factory=Retry)
     chance: Callable[[], float] = random.random
+
+    @property
+    def stamped(self) -> bool:
+        """Whether the authority keeps stamps."""
+        return self.authority.backend.capabilities.stamps
 
     def now_ms(self) -> int:
         return int(self.clock.time() * 1000)
@@ -96,11 +114,14 @@ class Stack:
             return entry
         return entry._replace(expires=limit)
 
-    def remember(self, entries: Mapping[str, Entry], began: float) -> None:
-        """Put values into memory; the age of each copy runs from `began` (R10)."""
-        self.front.install_many(self._copies(entries, began))
+    def remember(self, entries: Mapping[str, Entry], began: float, generation: bytes | None = None) -> None:
+        """Put values into memory; the age of each copy runs from `began` (R10).
 
-    def _copies(self, entries: Mapping[str, Entry], began: float) -> Iterator[Copy]:
+        `generation` orders what was read from an unstamped authority: a stamp drawn before the reading began (R12).
+        """
+        self.front.install_many(self._copies(entries, began, generation))
+
+    def _copies(self, entries: Mapping[str, Entry], began: float, generation: bytes | None) -> Iterator[Copy]:
         ttl = self.front_ttl
         ages = began + ttl.length(1.0) if ttl else NEVER  # the shortest; drawn again for each where there is jitter
         cap = began + ttl.limit() if ttl else NEVER
@@ -109,7 +130,7 @@ class Stack:
                 if ttl and ttl.jitter:
                     ages = began + ttl.length(self.chance())
                 own = NEVER if expires is None else expires / 1000
-                yield key, value, stamp, min(own, ages), min(own, cap)
+                yield key, value, generation or stamp, min(own, ages), min(own, cap)
 
 
 def ask(stack: Stack, asks: Sequence[Ask], *, again: bool = False) -> Plan[list[Any]]:
@@ -161,74 +182,3 @@ def repair(stack: Stack, level: Level) -> Plan[bool]:
             return False
         level.unmark(space, stamps)
     return True
-
-
-class Writing:
-    """A write of `keys` under way: the one exit path of failure, time-out and cancellation, without awaiting (R15).
-
-    Used as `with`: however the block ends, memory and the shared tiers hold nothing older than the newest stamp
-    that this write may have left in the authority.
-    """
-
-    def __init__(self, stack: Stack, keys: Iterable[str]) -> None:
-        self._stack = stack
-        self._keys = list(keys)
-        self._stamps: dict[str, bytes] = {}
-
-    def __enter__(self) -> Writing:
-        self._stack.front.enter(self._keys)
-        return self
-
-    def stamp(self, keys: Iterable[str]) -> bytes:
-        """A new stamp for `keys`, whose copies above are not to be trusted from here on (R13)."""
-        stamp = self._stack.clock.draw()
-        names = list(keys)
-        self._stamps.update(dict.fromkeys(names, stamp))
-        for level in self._stack.uppers:
-            level.mark(self._stack.space, names, stamp)
-        return stamp
-
-    def abandon(self) -> None:
-        """The write ended badly: nothing older than its stamps stays readable above the authority."""
-        stack = self._stack
-        stack.front.drop_many(self._stamps.items())
-        for level in stack.uppers:
-            level.break_off(stack.space, self._stamps, stack.clock.monotonic())
-
-    def withdraw(self) -> None:
-        """The authority refused it for good: what lies above is as good, or as bad, as before."""
-        for level in self._stack.uppers:
-            level.unmark(self._stack.space, self._stamps, arrived=False)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if error is not None:
-                self.abandon()
-        finally:
-            self._stack.front.leave(self._keys)
-
-
-def publish(stack: Stack, entries: Mapping[str, Entry], began: float) -> Plan[None]:
-    """After the authority: all shared tiers in parallel, then memory (R17)."""
-    lost: dict[str, bytes] = {}
-    if stack.uppers:
-        stamps = {key: entry.stamp for key, entry in entries.items()}
-        puts = [
-            Put(
-                level,
-                stack.space,
-                [(key, stack.aged(entry, began, level.ttl)) for key, entry in entries.items()],
-            )
-            for level in stack.uppers
-        ]
-        for level, answer in zip(stack.uppers, (yield from ask(stack, puts)), strict=True):
-            if isinstance(answer, TieredError):
-                level.break_off(stack.space, stamps, stack.clock.monotonic())
-            else:
-                level.unmark(stack.space, stamps)
-                lost.update(answer)
-    stack.remember(entries, began)
-    stack.front.drop_many([(key, entry.stamp) for key, entry in entries.items() if entry.kind != VALUE])
-    stack.front.drop_many(lost.items())  # R19: the other writer won

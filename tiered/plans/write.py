@@ -1,6 +1,7 @@
 """A write: the authority first, then what lies above it (R17).
 
     mark the key dirty above  ->  authority (stamped)  ->  shared tiers in parallel  ->  memory  ->  acknowledged
+              strict: with a marker in the shared tiers before the authority (R18)
 
 A delete is a write of `deleted` (PROTOCOL section 1).
 """
@@ -14,7 +15,8 @@ from ..effects import Plan, Put, Sleep
 from ..entry import Entry
 from ..errors import BackendUnavailable, BatchError, Indeterminate, TieredError
 from ..level import Skipped, is_outage
-from .stack import Stack, Writing, ask, publish
+from .publish import Writing, announce, publish, retract
+from .stack import Stack, ask
 
 TRIES = 8
 """How often a write goes above the stamps that refuse it (R2)."""
@@ -34,7 +36,7 @@ def write(stack: Stack, states: Mapping[str, State], expires: int | None) -> Pla
             entries = yield from _settle(stack, writing, states, expires)
         finally:  # R14: not before, for a load that begins meanwhile may still see the old value
             stack.flights.detach(stack.space, states)
-        yield from publish(stack, entries, began)
+        yield from publish(stack, writing, entries, began, announced=stack.strict and bool(stack.uppers))
 
 
 @dataclass(slots=True)
@@ -48,20 +50,33 @@ class _Progress:
 def _settle(stack: Stack, writing: Writing, states: Mapping[str, State], expires: int | None) -> Plan[dict[str, Entry]]:
     """Write to the authority, above every stamp that refuses a key, a bounded number of times (R2)."""
     progress, pending = _Progress(), states
+    markers: dict[str, bytes] = {}  # the newest of each key, in the shared tiers of a strict stack
+    error: TieredError = BackendUnavailable(
+        f"other writers were ahead {TRIES} times in a row: try again", tier=stack.authority.name
+    )
     for _ in range(TRIES):
         stamp = writing.stamp(pending)
         batch = {key: Entry(kind, stamp, expires, value) for key, (kind, value) in pending.items()}
         try:
-            refused = yield from deliver(stack, batch, progress)
+            refused: Mapping[str, bytes] = {}
+            if stack.strict and stack.uppers:
+                markers |= dict.fromkeys(batch, stamp)
+                refused = yield from announce(stack, batch)
+            if not refused:
+                refused = yield from deliver(stack, batch, progress)
+                pending = {key: states[key] for key in refused}
             for newer in refused.values():
                 stack.clock.observe(newer)
-        except TieredError as error:
-            raise _failure(states, progress, error.at(stack.authority.name)) from error
-        if not refused:
+        except TieredError as failure:
+            error = failure.at(stack.authority.name)
+            break
+        if not pending:
             return progress.written
-        pending = {key: states[key] for key in refused}
-    busy = BackendUnavailable(f"other writers were ahead {TRIES} times in a row: try again", tier=stack.authority.name)
-    raise _failure(states, progress, busy)
+    untouched = [key for key in states if key not in progress.written and key not in progress.unknown]
+    retracted = {key: markers[key] for key in untouched if key in markers}
+    yield from retract(stack, retracted)
+    writing.withdraw(retracted)
+    raise _failure(states, untouched, progress, error) from error
 
 
 def deliver(stack: Stack, batch: Mapping[str, Entry], progress: _Progress) -> Plan[Mapping[str, bytes]]:
@@ -87,7 +102,8 @@ def deliver(stack: Stack, batch: Mapping[str, Entry], progress: _Progress) -> Pl
         failures += 1
         pause = stack.retry.pause(failures)
         out_of_time = stack.clock.monotonic() - start >= authority.timeout
-        if isinstance(answer, Skipped) or not is_outage(answer) or pause is None or out_of_time:
+        late = bool(progress.unknown) and not stack.stamped  # it may still land, after another write (E11)
+        if isinstance(answer, Skipped) or not is_outage(answer) or pause is None or out_of_time or late:
             raise answer
         yield Sleep(pause)
 
@@ -102,14 +118,13 @@ def _learn(batch: Mapping[str, Entry], progress: _Progress, error: TieredError) 
     progress.unknown.difference_update(progress.written)
 
 
-def _failure(keys: Iterable[str], progress: _Progress, error: TieredError) -> TieredError:
+def _failure(keys: Iterable[str], untouched: list[str], progress: _Progress, error: TieredError) -> TieredError:
     """The error for the caller: what was written, what was not, what is unknown."""
     names = list(keys)
     if not progress.written and not progress.unknown:
         return error
     if len(names) == 1:
         return Indeterminate(f"whether {names[0]!r:.80} was written is unknown: {error.message}", tier=error.tier)
-    untouched = [key for key in names if key not in progress.written and key not in progress.unknown]
     return BatchError(
         f"{len(progress.written)} keys written, {len(untouched)} not, {len(progress.unknown)} unknown: {error.message}",
         written=[key for key in names if key in progress.written],

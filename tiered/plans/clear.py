@@ -1,0 +1,81 @@
+"""Forgetting many keys: copies of what changed behind the stack, and everything under a prefix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from ..effects import Plan, Spaces, Void
+from ..errors import TieredError
+from ..level import Level
+from .delete import delete
+from .publish import Writing, void
+from .scan import PAGE, page
+from .stack import Stack, ask, log
+
+
+def invalidate(stack: Stack, keys: Iterable[str]) -> Plan[None]:
+    """Forget the copies of `keys` above the authority, and the loads under way."""
+    names = list(dict.fromkeys(keys))
+    with Writing(stack, names) as writing:
+        stamp = writing.stamp(names)
+        stack.flights.detach(stack.space, names)
+        yield from void(stack, dict.fromkeys(names, stamp))
+        if not stack.stamped:
+            stamp = stack.clock.draw()  # above the generation of what was read meanwhile
+        stack.front.drop_many([(key, stamp) for key in names])
+
+
+def clear(stack: Stack, prefix: str) -> Plan[int]:
+    """Delete the live keys that begin with `prefix`, and copies of others above -> live keys deleted.
+
+    A key that is written meanwhile may stay. Raises what listing and deleting at the authority raise; a shared tier
+    that cannot be listed is not trusted any more, up to now.
+    """
+    count = 0
+    after: str | None = None
+    while True:
+        keys = yield from page(stack, stack.authority, prefix, after)
+        if keys:
+            yield from delete(stack, keys)
+            count += len(keys)
+        if len(keys) < PAGE:
+            break
+        after = keys[-1]
+    stamp = stack.clock.draw()
+    for level in stack.uppers:
+        try:
+            yield from _void_all(stack, level, prefix, stamp)
+        except TieredError as error:
+            log.warning("tier %s: not cleared, so not trusted up to now: %s", level.name, error)
+            level.distrust(stamp, stack.clock.monotonic())
+    stack.front.sweep(prefix, stamp)
+    with stack.flights.lock:
+        flying = [key for space, key in stack.flights.flights if space == stack.space and key.startswith(prefix)]
+    stack.flights.detach(stack.space, flying)
+    return count
+
+
+def _void_all(stack: Stack, level: Level, prefix: str, stamp: bytes) -> Plan[None]:
+    """Copies of keys that the authority does not list: expired, lost, or deleted there long ago."""
+    after: str | None = None
+    while True:
+        keys = yield from page(stack, level, prefix, after)
+        if keys:
+            [answer] = yield from ask(stack, [Void(level, stack.space, [(key, stamp) for key in keys])])
+            if isinstance(answer, TieredError):
+                raise answer
+        if len(keys) < PAGE:
+            return
+        after = keys[-1]
+
+
+def scopes(stack: Stack) -> Plan[Sequence[str]]:
+    """The namespaces scoped under this one, of which any tier holds something."""
+    found = set(stack.front.spaces())
+    for level in (*stack.uppers, stack.authority):
+        [answer] = yield from ask(stack, [Spaces(level, stack.space)])
+        if not isinstance(answer, TieredError):
+            found.update(answer)
+        elif level is stack.authority:
+            raise answer
+    return sorted(found)
