@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .backends.sql import SQL as SQL
     from .policies.compression import Zstd as Zstd
     from .policies.ttl import TTL as TTL
+    from .policies.write import WriteAround as WriteAround
     from .policies.write import WriteThrough as WriteThrough
     from .store import TieredStore as TieredStore
     from .tier import Tier as Tier
@@ -32,12 +33,13 @@ _HOMES = {
     "TTL": "policies.ttl",
     "Tier": "tier",
     "TieredStore": "store",
+    "WriteAround": "policies.write",
     "WriteThrough": "policies.write",
     "Zstd": "policies.compression",
     "open": "urls",
 }
 
-__all__ = ["SQL", "TTL", "Memory", "Tier", "TieredStore", "WriteThrough", "Zstd", "errors"]
+__all__ = ["SQL", "TTL", "Memory", "Tier", "TieredStore", "WriteAround", "WriteThrough", "Zstd", "errors"]
 
 
 if not TYPE_CHECKING:  # else a misspelt name would pass every type checker

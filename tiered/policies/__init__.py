@@ -3,6 +3,6 @@
 from .compression import Zstd
 from .retry import Retry
 from .ttl import TTL
-from .write import WriteThrough
+from .write import WriteAround, WriteThrough
 
-__all__ = ["TTL", "Retry", "WriteThrough", "Zstd"]
+__all__ = ["TTL", "Retry", "WriteAround", "WriteThrough", "Zstd"]
