@@ -18,14 +18,27 @@ from pathlib import Path
 
 from .rows import Row, table
 
-MODULES = ["memory", "hit_ratio", "store", "sqlite"]
-PEERS = ["cachetools", "langchain-core", "langchain-community", "libcachesim", "sqlalchemy", "aiosqlite"]
+MODULES = ["memory", "hit_ratio", "store", "cached", "sqlite", "typed", "wrap"]
+PEERS = [
+    "cachetools",
+    "langchain-core",
+    "langchain-community",
+    "libcachesim",
+    "sqlalchemy",
+    "aiosqlite",
+    "aiocache",
+    "cashews",
+    "dogpile.cache",
+]
 RESULTS = Path(__file__).parent / "results"
 HEADINGS = {
+    "wrap": "Memory in front of a store of somebody else's",
     "memory": "Memory tier",
     "hit_ratio": "Hit ratio of the default policy (percent; the ratio column is ours minus theirs, in points)",
     "store": "TieredStore over memory",
+    "cached": "Cached functions",
     "sqlite": "SQLite",
+    "typed": "Typed stores over memory",
 }
 
 

@@ -62,13 +62,15 @@ def interleaved(
 class Raw:
     """What one would write by hand on sqlite3: WAL, one upsert transaction, one IN list into a dict."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, indexes: tuple[str, ...] = ()) -> None:
         self._connection = sqlite3.connect(path)
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = NORMAL")
         self._connection.execute(
             "CREATE TABLE raw (namespace TEXT, key TEXT, value BLOB, PRIMARY KEY (namespace, key))"
         )
+        for column in indexes:
+            self._connection.execute(f"CREATE INDEX raw_{column} ON raw ({column})")
 
     def mset(self, items: Any) -> None:
         with self._connection:
@@ -84,16 +86,16 @@ class Raw:
 
 
 @contextmanager
-def stores(folder: str, name: str) -> Iterator[tuple[SQL, Any, Raw]]:
-    """Ours, LangChain's and the bare driver, each on a file of its own."""
+def stores(folder: str, name: str, layout: str = "record") -> Iterator[tuple[SQL, Any, Raw]]:
+    """Ours, LangChain's and the bare driver, each on a file of its own; all three on its table for the plain layout."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # langchain-community announces its end
         from langchain_community.storage import SQLStore
 
     theirs = SQLStore(namespace="bench", db_url=f"sqlite:///{folder}/{name}-theirs.db")
     theirs.create_schema()
-    ours = SQL(f"sqlite:///{folder}/{name}-ours.db", namespace="bench")
-    raw = Raw(f"{folder}/{name}-raw.db")
+    ours = SQL(f"sqlite:///{folder}/{name}-ours.db", namespace="bench", layout=layout)
+    raw = Raw(f"{folder}/{name}-raw.db", ("namespace", "key") if layout == "plain" else ())
     try:
         yield ours, theirs, raw
     finally:
@@ -121,6 +123,22 @@ def batches(folder: str) -> Iterator[Row]:
             {"ours": lambda keys: runner.run(ours.amget(keys)), "sync": ours.mget}, lambda: known, 3 * ROUNDS
         )
         yield slower("amget", took, "sync", "its own mget", 1.3)
+
+
+def plain(folder: str) -> Iterator[Row]:
+    """SQL(.., layout="plain"), which is tiered.storage.SQLStore: the same table as LangChain's, indexes included."""
+    with stores(folder, "plain new", "plain") as (ours, theirs, raw):
+        took = interleaved({"ours": ours.mset, "theirs": theirs.mset, "raw": raw.mset}, lambda: pairs(names())())
+        yield faster("plain mset, new keys", took, "theirs", "LangChain SQLStore", 6.0)
+        yield slower("plain mset, new keys", took, "raw", "raw sqlite3 upsert", 1.3)
+    known = sorted(names())
+    with stores(folder, "plain known", "plain") as (ours, theirs, raw):
+        took = interleaved({"ours": ours.mset, "theirs": theirs.mset, "raw": raw.mset}, pairs(known))
+        yield faster("plain overwrite", took, "theirs", "LangChain SQLStore", 6.0)
+        yield slower("plain overwrite", took, "raw", "raw sqlite3 upsert", 1.3)
+        took = interleaved({"ours": ours.mget, "theirs": theirs.mget, "raw": raw.mget}, lambda: known, 3 * ROUNDS)
+        yield faster("plain mget", took, "theirs", "LangChain SQLStore", 6.0)
+        yield slower("plain mget", took, "raw", "raw sqlite3 IN", 0.9)
 
 
 def faster(what: str, took: dict[str, float], other: str, peer: str, bar: float) -> Row:
@@ -191,7 +209,7 @@ def listing(folder: str) -> Iterator[Row]:
 
 def run() -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
-        return [*batches(folder), *listing(folder)]
+        return [*batches(folder), *plain(folder), *listing(folder)]
 
 
 if __name__ == "__main__":

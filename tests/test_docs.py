@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -40,8 +41,9 @@ def test_the_code_of_a_page_runs_and_prints_what_it_says(
         if module in NEEDS:
             pytest.importorskip(module, reason=f"{module} is not installed")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(sys.modules, "page", None)
-    exec(compile(code, page.name, "exec"), {"__name__": "page"})
+    module = ModuleType("page")  # dataclasses look for the module of their class
+    monkeypatch.setitem(sys.modules, "page", module)
+    exec(compile(code, page.name, "exec"), module.__dict__)
     printed = capsys.readouterr().out.splitlines()
     assert printed == re.findall(r"^ *print\(.*\)  # (.*)$", code, re.MULTILINE)
 

@@ -373,6 +373,7 @@ EVERYTHING: dict[str, tuple[Any, ...]] = {
     "mset": ({"k": b"v"},),
     "mdelete": (["k"],),
     "get_or_load": ("k", lambda key: b"v"),
+    "mget_or_load": (["k"], lambda keys: dict.fromkeys(keys, b"v")),
     "inspect": ("k",),
     "invalidate": (["k"],),
     "flush": (),

@@ -13,8 +13,35 @@ import pytest
 
 import tiered
 
-HEAVY = ["asyncio", "tenacity", "sqlalchemy", "redis", "numpy", "langchain_core", "zstandard", "aiosqlite", "sqlite3"]
-NAMES = ["SQL", "TTL", "Memory", "Tier", "TieredStore", "WriteThrough", "Zstd", "errors", "open"]
+HEAVY = [
+    "asyncio",
+    "tenacity",
+    "sqlalchemy",
+    "redis",
+    "numpy",
+    "langchain_core",
+    "zstandard",
+    "aiosqlite",
+    "sqlite3",
+    "msgpack",
+]
+NAMES = [
+    "SQL",
+    "TTL",
+    "Foreign",
+    "Memory",
+    "Tier",
+    "TieredStore",
+    "WriteAround",
+    "WriteThrough",
+    "Zstd",
+    "bypass",
+    "cached",
+    "errors",
+    "from_config",
+    "open",
+    "wrap",
+]
 METHODS = ["mget", "mset", "mdelete", "yield_keys", "amget", "amset", "amdelete", "ayield_keys"]
 
 WITHOUT_LANGCHAIN = "import sys; sys.modules['langchain_core'] = sys.modules['langchain_core.stores'] = None\n"

@@ -369,6 +369,54 @@ def test_R10_invariant_6_the_expiry_of_a_write_travels_to_every_copy(face: str) 
     assert list(stand.store.yield_keys()) == []
 
 
+@pytest.mark.parametrize("cache", [None, {}], ids=["own", "borrowed"])
+@pytest.mark.parametrize("by", ["get", "set", "scope", "another stack"])
+def test_R10_a_wall_clock_that_steps_back_does_not_lengthen_the_life_of_copies(by: str, cache: Any) -> None:
+    clock, bottom = FakeClock(), SimTier("bottom")
+    memory = Memory() if cache is None else Memory(cache=dict(cache))
+    store = TieredStore([memory, bottom], clock=clock)
+    store.set("k", b"old")
+    clock.advance(50)
+    clock.advance(-0.9)
+    store.get("other")
+    assert remembered(store, "k") == b"old", "so little is no matter"
+    clock.advance(-3_600)
+    if by == "get":
+        assert store.get("other") is None
+    elif by == "set":
+        store.set("other", b"v")
+    elif by == "scope":
+        store.scoped("s").get("other")
+    else:
+        TieredStore([memory, SimTier("elsewhere")], clock=clock).get("other")
+    bottom.rows["", "k"] = Entry(VALUE, stamp_at(clock.time() + 7_200), None, b"theirs")
+    assert store.get("k") == b"theirs"
+    assert store.get("k") == remembered(store, "k") == b"theirs", "and copies are made as before"
+    clock.advance(3_600)
+    store.set("l", b"v")
+    clock.advance(30)
+    store.get("other")
+    assert remembered(store, "l") == b"v", "forward is no step back"
+
+
+def test_R10_many_small_steps_back_are_one_large_one() -> None:
+    stand = Stand(())
+    stand.store.set("k", b"old")
+    for _ in range(3):
+        stand.clock.advance(-0.5)
+        stand.store.get("other")
+    assert remembered(stand.store, "k") is None
+
+
+def test_R10_what_memory_holds_as_the_authority_stays_when_the_clock_steps_back() -> None:
+    clock = FakeClock()
+    store = TieredStore([Memory()], clock=clock)
+    store.set("k", b"v")
+    clock.advance(-3_600)
+    assert store.get("other") is None
+    assert store.get("k") == b"v"
+
+
 def test_invariant_6_an_expired_copy_above_is_a_miss_though_the_authority_still_has_it() -> None:
     stand = Stand()
     stand.store.set("k", b"v")
@@ -809,6 +857,42 @@ def test_R16_an_own_put_that_arrives_clears_the_mark() -> None:
     stand.store.set("k", b"v2")
     assert not stand.level.marks
     assert not stand.level.broken
+
+
+def test_R13_a_load_that_is_refused_does_not_clear_the_mark_of_a_write_under_way() -> None:
+    stand = Stand()
+    load = loading(stand.store, "k", lambda key: b"loaded").to("load")
+    stand.seed("k", b"v0", stand.bottom, stand.upper)
+    stand.clock.advance(1)
+    write = setting(stand.store, "k", b"v1").to("put bottom")
+    own = write.effect.items[0][1].stamp
+    load.to("swap bottom")
+    write.step()
+    load.step()
+    assert stand.level.marks["", "k"] == own, "no higher than what may be in the authority"
+    assert load.result() == b"v1"
+    assert stand.store.get("k") == b"v1", "the shared tier still holds the old one"
+    write.result()
+    assert stand.store.get("k") == stand.upper.value("k") == b"v1"
+    stand.store.flush()
+    assert not stand.level.marks
+
+
+@pytest.mark.parametrize("newer", ["write", "load"])
+def test_R16_what_is_called_off_leaves_newer_marks(newer: str) -> None:
+    stand = Stand()
+    load = loading(stand.store, "k", lambda key: b"loaded").to("swap bottom")
+    stand.seed("k", b"v0", stand.bottom, stand.upper)
+    write = setting(stand.store, "k", b"v1").to("put bottom")
+    mark = stand.level.marks["", "k"]
+    load.result()
+    assert stand.level.marks["", "k"] == mark
+    if newer == "write":
+        write.result()
+        assert not stand.level.marks
+    else:
+        write.close()
+        assert ("", "k") in stand.level.broken
 
 
 def test_R16_a_load_that_is_refused_does_not_clear_the_mark_of_a_delete_that_failed_above() -> None:

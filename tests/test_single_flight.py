@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import gc
-import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +18,10 @@ from tiered.engine import aio, sync
 from tiered.errors import InvalidValue
 from tiered.flight import LEAD, Caller, Flight, Flights, Outcome, Waiter
 
+from .load_kit import DEADLINE, Loads, auntil, loop_in_a_thread, nothing_left, submit, until, waiting
 from .simulation.hand import loading
 from .simulation.stand import Stand, call, evict, faces
 from .simulation.tier import SimTier
-
-DEADLINE = float(os.environ.get("TEST_DEADLINE", "60"))
-"""Seconds until a stuck test fails; none is waited for in a run that passes."""
 
 
 @pytest.fixture(autouse=True)
@@ -35,84 +31,9 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(aio, "LOOK", 0.005)
 
 
-def until(condition: Callable[[], bool]) -> None:
-    pause = threading.Event()
-    for _ in range(int(DEADLINE / 0.002)):
-        if condition():
-            return
-        pause.wait(0.002)
-    raise AssertionError("it never came to that")
-
-
-async def auntil(condition: Callable[[], bool]) -> None:
-    for _ in range(int(DEADLINE / 0.002)):
-        if condition():
-            return
-        await asyncio.sleep(0.002)
-    raise AssertionError("it never came to that")
-
-
-@contextmanager
-def loop_in_a_thread() -> Iterator[asyncio.AbstractEventLoop]:
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    try:
-        yield loop
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(DEADLINE)
-        if not loop.is_closed():
-            loop.close()
-
-
-def submit(loop: asyncio.AbstractEventLoop, coroutine: Any) -> Future[Any]:
-    return asyncio.run_coroutine_threadsafe(coroutine, loop)
-
-
-class Loads:
-    """A loader that counts, and that returns when told to."""
-
-    def __init__(self, value: bytes = b"loaded", error: BaseException | None = None) -> None:
-        self.count = 0
-        self.began, self.release = threading.Event(), threading.Event()
-        self._value, self._error = value, error
-        self._lock = threading.Lock()
-
-    def _enter(self) -> None:
-        with self._lock:
-            self.count += 1
-        self.began.set()
-
-    def _leave(self) -> bytes:
-        if self._error is not None:
-            raise self._error
-        return self._value
-
-    def sync(self, key: str) -> bytes:
-        self._enter()
-        assert self.release.wait(DEADLINE)
-        return self._leave()
-
-    async def aio(self, key: str) -> bytes:
-        self._enter()
-        await auntil(self.release.is_set)
-        return self._leave()
-
-
 def memory_over_sim() -> tuple[TieredStore, SimTier]:
     bottom = SimTier("bottom")
     return TieredStore([Memory(), bottom]), bottom
-
-
-def waiting(store: TieredStore, key: str = "k") -> int:
-    flight = store._stack.flights.flights.get(("", key))
-    return -1 if flight is None else len(flight.waiters)
-
-
-def nothing_left(store: TieredStore) -> None:
-    assert not store._stack.flights.flights
-    assert not store._made.space._home.flights
 
 
 # -- one load --------------------------------------------------------------------------------------------------------
@@ -650,13 +571,13 @@ def test_waiting_for_another_loader_is_forgotten_afterwards() -> None:
     b, _ = flights.join(("", "b"), me)
     assert a is not None
     assert b is not None
-    with sync.loading(a):
+    with sync.loading([a]):
         assert flights.join(("", "b"), me) == (b, False)
         assert a.waits_for == [b]
         flights.joined(b)
     flights.joined(b)  # in no loader: nothing to forget
     assert a.waits_for == []
-    with sync.loading(b):
+    with sync.loading([b]):
         assert flights.join(("", "a"), me) == (a, False)
 
 
@@ -665,11 +586,12 @@ def test_a_loader_that_gave_up_waiting_for_a_key_is_waited_for_by_that_key() -> 
     me = Caller(lambda: True, may_wait=True)
     inner = loading(stand.store, "inner", lambda key: b"v").to("load")
     outer, _ = stand.store._stack.flights.join(("", "outer"), me)
-    with sync.loading(outer):
+    assert outer is not None
+    with sync.loading([outer]):
         waiter = loading(stand.store, "inner", lambda key: b"v")
         assert waiter.at == "join"
         waiter.throw(Interrupted())
-    with sync.loading(inner._plan.gi_yieldfrom.gi_frame.f_locals["flight"]):
+    with sync.loading(inner.effect.flights):
         assert loading(stand.store, "outer", lambda key: b"v").at == "join"
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tiered.backends import _sqlite, sql
+from tiered.backends import _sql_batches, _sql_record, _sqlite
 from tiered.backends._clients import READERS
 from tiered.backends._requests import Many, Query, Slots, Transaction, Turn
 from tiered.backends.sql import SQL
@@ -136,8 +136,8 @@ def test_every_kind_keeps_stamp_expiry_and_soft_expiry(store: SQL, run: Run) -> 
 
 
 def test_batches_beyond_one_statement(store: SQL, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sql, "CHUNK", 7)
-    monkeypatch.setattr(sql, "_IN", 3)
+    monkeypatch.setattr(_sql_batches, "CHUNK", 7)
+    monkeypatch.setattr(_sql_batches, "NAMED", 3)
     keys = [f"k{at}" for at in range(40)]
     assert put(run, store, *((key, value(1, key.encode())) for key in keys)) == {}
     assert [entry.value.decode() for entry in fetch(run, store, *reversed(keys))] == keys[::-1]
@@ -146,7 +146,7 @@ def test_batches_beyond_one_statement(store: SQL, run: Run, monkeypatch: pytest.
 
 
 def test_transactions_are_bounded_in_bytes(store: SQL, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sql, "CHUNK_BYTES", 1_000)
+    monkeypatch.setattr(_sql_batches, "CHUNK_BYTES", 1_000)
     sent: list[Any] = []
     perform = store._clients.perform
     monkeypatch.setattr(store._clients, "perform", lambda *request: sent.append(1) or perform(*request))
@@ -299,17 +299,18 @@ def plan(raw: sqlite3.Connection, statement: str, *params: Any) -> str:
 
 def test_statements_use_their_indexes_and_listing_never_reads_values(raw: sqlite3.Connection) -> None:
     by_key = "SEARCH t USING INDEX sqlite_autoindex_tiered_entries_1 (namespace=? AND key=?)"
-    for reading in (_sqlite.READ, _sqlite.READ_STAMPS):
-        assert by_key in plan(raw, reading, "[]", b"")
+    raw.create_function("tiered_collect", 1, bool)
+    for reading in (_sql_record.READ, _sql_record.READ_VALUES, _sql_record.READ_STAMPS):
+        assert by_key in plan(raw, reading.by_json, "[]", b"")
     read: set[str] = set()
     raw.set_authorizer(lambda action, _, column, *__: read.add(column) or sqlite3.SQLITE_OK)
-    for statement in (_sqlite.SCAN_FROM, _sqlite.SCAN_AFTER):
+    for statement in (_sql_record.SCAN_FROM, _sql_record.SCAN_AFTER):
         shown = plan(raw, statement, b"", b"", b"", 0, 9)
         assert "(namespace=? AND key>? AND key<?)" in shown
         assert "TEMP B-TREE" not in shown
     assert "key" in read
     assert "value" not in read
-    shown = plan(raw, _sqlite.DUE, b"", 0, 0, 9)
+    shown = plan(raw, _sql_record.DUE, b"", 0, 0, 9)
     assert "USING INDEX tiered_entries_expiry (namespace=? AND expires_at>? AND expires_at<?)" in shown
     assert "TEMP B-TREE" not in shown
 
@@ -665,7 +666,7 @@ def failing(error: TieredError, at: int, store: SQL, monkeypatch: pytest.MonkeyP
         return perform(request, timeout)
 
     monkeypatch.setattr(store._clients, "perform", fail)
-    monkeypatch.setattr(sql, "CHUNK", 2)
+    monkeypatch.setattr(_sql_batches, "CHUNK", 2)
 
 
 def test_a_first_chunk_that_fails_wrote_nothing(store: SQL, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -742,7 +743,7 @@ def test_an_operation_that_raises_inside_its_transaction_leaves_none(
     store: SQL, run: Run, raw: sqlite3.Connection
 ) -> None:
     def bad() -> Any:
-        yield Many(_sqlite.PUT, [(NS.encode(), b"a", stamp(1), None, b"")])
+        yield Many(_sql_record.PUT, [(NS.encode(), b"a", stamp(1), None, b"")])
         raise ZeroDivisionError
 
     def op() -> Any:
@@ -951,7 +952,7 @@ def endless() -> Any:
 
 def half_written() -> Any:
     def write() -> Any:
-        yield Many(_sqlite.PUT, [(NS.encode(), b"half", stamp(1), None, encode(b"half", value(1)))])
+        yield Many(_sql_record.PUT, [(NS.encode(), b"half", stamp(1), None, encode(b"half", value(1)))])
         yield from endless()
 
     yield Transaction(write)

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 import tiered
-from tiered import TTL, Memory, TieredStore, Zstd
+from tiered import TTL, Memory, TieredStore, WriteAround, Zstd
 from tiered.backends.sql import SQL
 from tiered.errors import ConfigurationError
-from tiered.urls import _tier, size
+from tiered.testing import FakeClock
+from tiered.urls import size, tier_of
 
 
 def refused(*urls: Any, **options: Any) -> str:
@@ -47,24 +48,50 @@ def test_bad_sizes_say_what_to_give(text: str) -> None:
 
 
 def test_a_memory_url_takes_bounds_and_a_policy() -> None:
-    tier, namespace = _tier("memory://?max_bytes=1MiB&max_entries=10&policy=lru")
+    tier, namespace = tier_of("memory://?max_bytes=1MiB&max_entries=10&policy=lru")
     assert isinstance(tier.store, Memory)
     assert repr(tier.store) == "Memory(max_bytes=1048576, max_entries=10, policy='lru')"
     assert namespace is None
-    assert repr(_tier("memory://")[0].store) == repr(Memory())
-    assert repr(_tier("MEMORY:///")[0].store) == repr(Memory())
+    assert repr(tier_of("memory://")[0].store) == repr(Memory())
+    assert repr(tier_of("MEMORY:///")[0].store) == repr(Memory())
 
 
-def test_any_url_takes_the_options_of_its_tier(tmp_path: Path) -> None:
-    tier, namespace = _tier(f"sqlite:///{tmp_path}/x.db?ttl=60&timeout=0.5&compression=zstd:9&name=disk&namespace=docs")
+def test_any_url_takes_the_options_of_itstier_of(tmp_path: Path) -> None:
+    tier, namespace = tier_of(
+        f"sqlite:///{tmp_path}/x.db?ttl=60&timeout=0.5&compression=zstd:9&name=disk&namespace=docs"
+    )
     assert (tier.ttl, tier.timeout, tier.compression, tier.name) == (TTL(60), 0.5, Zstd(level=9), "disk")
     assert namespace == "docs"
     assert isinstance(tier.store, SQL)
-    assert _tier("memory://?ttl=none")[0].ttl is None
-    assert _tier("memory://?ttl=0.25")[0].ttl == TTL(0.25)
-    assert _tier(f"sqlite:///{tmp_path}/x.db?compression=zstd")[0].compression == Zstd()
-    assert _tier(f"sqlite:///{tmp_path}/x.db?compression=none")[0].compression is None
-    assert _tier("memory://?name=caf%C3%A9%20one")[0].name == "café one"
+    assert tier_of("memory://?ttl=none")[0].ttl is None
+    assert tier_of("memory://?ttl=0.25")[0].ttl == TTL(0.25)
+    assert tier_of(f"sqlite:///{tmp_path}/x.db?compression=zstd")[0].compression == Zstd()
+    assert tier_of(f"sqlite:///{tmp_path}/x.db?compression=none")[0].compression is None
+    assert tier_of("memory://?name=caf%C3%A9%20one")[0].name == "café one"
+
+
+def test_a_database_url_takes_a_layout() -> None:
+    for layout in ("record", "plain"):
+        store = tier_of(f"sqlite:///x.db?layout={layout}")[0].store
+        assert isinstance(store, SQL)
+        assert store.layout == layout
+    assert "'plian'" in refused("sqlite:///x.db?layout=plian")
+
+
+def test_open_passes_on_what_a_stack_takes(tmp_path: Path, clock: FakeClock) -> None:
+    url = f"sqlite:///{tmp_path}/x.db"
+    with tiered.open("memory://", url, default_ttl=10, tombstone_ttl=60, write=WriteAround(), clock=clock) as store:
+        store.set("a", b"1")
+        assert store.stats().tiers["memory"].entries == 0, "write-around"
+        clock.advance(10)
+        assert store.get("a") is None
+    with tiered.open("memory://", url, immutable=True, clock=clock) as store:
+        store.set("b", b"1")
+        clock.advance(3_600)
+        store.get("b")
+        assert store.stats().tiers["memory"].hits == 1, "copies have no maximum age"
+    with pytest.raises(ConfigurationError, match="write="):
+        tiered.open("memory://", write="around")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("scheme", ["sqlite", "SQLite", "sqlite+aiosqlite", "sqlite+pysqlite"])
@@ -124,7 +151,7 @@ def test_open_makes_the_stack_that_classes_make(tmp_path: Path) -> None:
         ("sqlite:///x.db?compresion=zstd", "did you mean 'compression'"),
         ("sqlite:///x.db?name_space=a", "did you mean 'namespace'"),
         ("sqlite:///x.db?max_bytes=5", "unknown option of sqlite:// 'max_bytes'"),
-        ("sqlite:///x.db?zzz=5", "known: ttl, timeout, compression, name, namespace"),
+        ("sqlite:///x.db?zzz=5", "known: layout, ttl, timeout, compression, name, namespace"),
         ("memory://host", "takes options only, as in memory://?max_bytes=64MiB"),
         ("memory+fast://", "takes options only"),
         ("memory://?ttl=5&ttl=6", "gives an option twice"),

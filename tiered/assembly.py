@@ -12,7 +12,7 @@ from .backends.base import BaseBackend
 from .backends.memory import Memory, Space
 from .base import BaseStore
 from .checks import MAX_KEY, check_namespace
-from .clock import Clock, micros
+from .clock import ZERO, Clock, micros
 from .effects import Plan
 from .entry import DELETED, INVALID
 from .errors import ConfigurationError, CorruptEntry, TieredError, UnknownVersion
@@ -132,7 +132,11 @@ def assemble(
     fronted = memory is not None and last > 0
     # Copies are shared only with stacks that made them of the same stores and keep them as long.
     owner = (front_ttl, *(tier.store.identity for tier in placed[1:])) if fronted else None
-    open_space = None if memory is None else partial(memory.space, time=clock.time, sliding=idle, owner=owner)
+    open_space = (
+        None
+        if memory is None
+        else partial(memory.space, time=clock.time, sliding=idle, owner=owner, monotonic=clock.monotonic)
+    )
     front = open_space(space) if open_space is not None else None
     levels = [
         Level(
@@ -192,6 +196,8 @@ def _check_places(placed: list[_Placed]) -> None:
             raise ConfigurationError(
                 f"{what} is not a store: give Memory, SQL, .., any BaseStore[str, bytes], or tiered.open a URL"
             )
+        if tier.compression is not None and not tier.store.capabilities.stamps:
+            raise ConfigurationError(f"{what}: plain values are kept as they are; compression= needs the record layout")
         if isinstance(tier.store, Memory):
             if at > 0:
                 raise ConfigurationError(f"{what}: memory belongs first; below another tier it would never be faster")
@@ -226,9 +232,7 @@ def _check_stamps(placed: list[_Placed], immutable: bool) -> None:
                 "only Memory above it, or say immutable=True if a key's value never changes"
             )
         if not tier.store.capabilities.expiry and _age(tier, immutable) is not None:
-            raise ConfigurationError(
-                f"{what} keeps no expiry, so no ttl= can bound the age of its copies"
-            )
+            raise ConfigurationError(f"{what} keeps no expiry, so no ttl= can bound the age of its copies")
 
 
 def _namespace(placed: list[_Placed], namespace: str | None) -> str:
@@ -306,9 +310,9 @@ def _holding(found: Found, now: float, *, dirty: bool) -> Holding:
         return Holding("corrupt", found.message)
     if isinstance(found, TieredError):
         return Holding("unavailable", found.message)
-    written = micros(found.stamp) / 1e6
+    written = micros(found.stamp) / 1e6 if found.stamp != ZERO else None
     expires = None if found.expires is None else found.expires / 1000
-    why = f"written {now - written:.1f} s ago"
+    why = f"written {now - written:.1f} s ago" if written is not None else "a plain value, of unknown age"
     if expires is not None:
         why += f", expires in {expires - now:.1f} s" if expires > now else f", expired {now - expires:.1f} s ago"
     if dirty:

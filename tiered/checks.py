@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Awaitable, Coroutine, Iterable, Mapping, Sequence, Sized
 from typing import Any
 
 from .errors import ConfigurationError, InvalidKey, InvalidValue
@@ -96,3 +96,32 @@ def check_pairs(pairs: Any, max_key: int, max_value: int) -> dict[str, bytes]:
         for _, value in listed
     ]
     return dict(zip(names, values, strict=True))
+
+
+def check_awaited(loaded: Any, method: str) -> None:
+    """InvalidValue if a loader gave the sync face of `method` something to await."""
+    if isinstance(loaded, Awaitable):
+        if isinstance(loaded, Coroutine):
+            loaded.close()
+        raise InvalidValue(f"{method} cannot await its loader: use a{method}, or a plain function")
+
+
+def check_loaded(loaded: Any, keys: Sequence[str], max_value: int) -> dict[str, bytes]:
+    """What `load_many(keys)` returned: the values of those keys, None and others left out."""
+    if not isinstance(loaded, Mapping):
+        raise InvalidValue(f"load_many(keys) must return a mapping of keys to bytes, not {type(loaded).__name__}")
+    some = {key: value for key in keys if (value := loaded.get(key)) is not None}
+    for key, value in some.items():
+        try:
+            some[key] = check_value(value, max_value)
+        except InvalidValue as error:
+            error.key = key
+            raise
+    return some
+
+
+def check_on_error(on_cache_error: Any) -> bool:
+    """Whether to load although the cache cannot be read; ValueError unless it is "load" or "raise"."""
+    if on_cache_error not in ("load", "raise"):
+        raise ValueError(f'on_cache_error={on_cache_error!r:.60}: give "load" or "raise"')
+    return bool(on_cache_error == "load")

@@ -137,11 +137,20 @@ class Sleep(NamedTuple):
 
 
 class Load(NamedTuple):
-    """Call the user's loader with the key, on behalf of a flight -> its result, awaited where it is awaitable."""
+    """Call the user's loader, on behalf of flights -> its result, awaited where it is awaitable."""
 
-    function: Callable[[str], Any]
-    key: str
-    flight: Flight | None
+    function: Callable[[Any], Any]
+    argument: Any
+    flights: Sequence[Flight]
+
+
+class Spawn(NamedTuple):
+    """Run `plan(caller)` in the background -> False if there is no room: then `plan` was not called.
+
+    Where it is called, that happens before anything else, so that the flights have a leader at every moment.
+    """
+
+    plan: Callable[[Caller], Plan[None]]
 
 
 class Join(NamedTuple):

@@ -49,6 +49,10 @@ class Unsupported(TieredError):
     """A tier of this stack cannot do what was asked. Nothing was written."""
 
 
+class FaceUnavailable(TieredError):
+    """A store was given for one face only, synchronous or asynchronous, and the other was used. Nothing was written."""
+
+
 class BackendUnavailable(TieredError, ConnectionError):
     """The tier that had to answer did not. A read knows nothing; a write wrote nothing. Safe to try again."""
 

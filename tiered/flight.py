@@ -6,10 +6,22 @@ The idea is groupcache's `singleflight`; here the leader may die, and then one w
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from .entry import Entry
+
+LONGEST = 300.0
+"""Seconds after which a leader counts as lost, though it is there: its loader may be waiting for the flight itself, by
+a thread that does not know whose loader it works for. So a load that takes longer may be made twice."""
+
+LOADS = 16
+"""Loads at once, for each stack of a process, while its tiers cannot be read: what they kept from the source of the
+values falls on it all at once."""
 
 
 class Outcome(NamedTuple):
@@ -18,6 +30,7 @@ class Outcome(NamedTuple):
     value: bytes | None = None
     error: BaseException | None = None
     lead: bool = False
+    expires: int | None = None  # of the value, in ms: not for those who joined later (invariant 6)
 
 
 LEAD = Outcome(lead=True)
@@ -41,12 +54,14 @@ class Waiter(NamedTuple):
 class Flight:
     """One load of one key. Its state is guarded by the lock of its `Flights`, which it leaves when it is over."""
 
-    name: tuple[str, str]
+    name: tuple[str, str] | int
     group: Flights = field(repr=False)
     alive: Callable[[], bool] = field(repr=False)
     outcome: Outcome | None = None
     waiters: list[Waiter] = field(default_factory=list)
     waits_for: list[Flight] = field(default_factory=list)  # flights that this one's loader is waiting for
+    meanwhile: Entry | None = None  # what others are given while it loads: a refresh
+    since: float = field(default_factory=time.monotonic)  # when its leader began
 
     def subscribe(self, waiter: Waiter) -> Outcome | None:
         """Be woken with the outcome; or get it, if it is there already."""
@@ -66,12 +81,24 @@ class Flight:
     def land(self, leader: Callable[[], bool], outcome: Outcome) -> None:
         """Give every waiter the outcome; `leader` as for `hand_over`."""
         with self.group.lock:
-            if self.alive is not leader:
+            if self.alive is not leader or self.outcome is not None:
                 return
             self._end(outcome)
             waiters, self.waiters = self.waiters, []
         for waiter in waiters:
             waiter.wake(outcome)
+
+    def defer(self, leader: Callable[[], bool], entry: Entry, copy: Entry, successor: Callable[[], bool]) -> None:
+        """The value is there, though stale: the waiters get it, those who come get the copy while it is good, and a
+        successor goes on behind their backs.
+        """
+        with self.group.lock:
+            if self.alive is not leader or self.outcome is not None:
+                return
+            self.alive, self.since, self.meanwhile = successor, time.monotonic(), copy
+            waiters, self.waiters = self.waiters, []
+        for waiter in waiters:
+            waiter.wake(Outcome(entry.value, expires=entry.expires))
 
     def hand_over(self, leader: Callable[[], bool]) -> None:
         """The leader, known by its `alive`, has nothing to show: the first waiter that can be reached leads.
@@ -87,29 +114,45 @@ class Flight:
                     return
                 waiter = self.waiters.pop(0)
                 self.alive = leader = waiter.alive
+                self.since = time.monotonic()
             if waiter.wake(LEAD):
                 return
 
     def rescue(self) -> None:
-        """Hand over if the leader's thread ended or its loop was closed in the middle. Waiters call it now and then."""
+        """Hand over if the leader's thread ended, or its loop was closed in the middle, or if it takes too long.
+
+        Waiters call it now and then.
+        """
         leader = self.alive
-        if not leader():
+        if not leader() or time.monotonic() - self.since > LONGEST:
             self.hand_over(leader)
 
     def _end(self, outcome: Outcome) -> None:
         self.outcome = outcome
-        if self.group.flights.get(self.name) is self:  # not where a write detached it
-            del self.group.flights[self.name]
+        table: dict[Any, Flight] = self.group.slots if isinstance(self.name, int) else self.group.flights
+        if table.get(self.name) is self:  # not where a write detached it
+            del table[self.name]
 
 
 LOADING: ContextVar[tuple[Flight, ...]] = ContextVar("tiered_loading", default=())
 """The flights whose loaders run around the current code."""
 
 
+@dataclass(slots=True)
+class LoadCounters:
+    """Of one stack, since it was made."""
+
+    refreshes: int = 0  # values loaded behind the callers' backs
+    failed: int = 0  # refreshes whose loader, or whose look at the tiers, raised
+    postponed: int = 0  # not begun, for want of room: the next caller tries again
+    unread: int = 0  # loads because the tiers could not be read
+
+
 class Flights:
-    """The flights of one stack, by (namespace, key)."""
+    """The flights of one stack by (namespace, key), and by number those that bound its loads while no tier answers."""
 
     def __init__(self) -> None:
+        self.count = LoadCounters()
         self.forked()
 
     def join(self, name: tuple[str, str], caller: Caller) -> tuple[Flight | None, bool]:
@@ -130,12 +173,36 @@ class Flights:
                 outer.waits_for.append(flight)
             return flight, False
 
-    def joined(self, flight: Flight) -> None:
-        """The caller of `join` waits for `flight` no longer."""
+    def joined(self, flight: Flight, own: Sequence[Flight] = ()) -> None:
+        """The caller of `join` or `slot` waits for `flight` no longer."""
         with self.lock:
-            for outer in LOADING.get():
+            for outer in (*LOADING.get(), *own):
                 if flight in outer.waits_for:
                     outer.waits_for.remove(flight)
+
+    def slot(self, caller: Caller, own: Sequence[Flight]) -> tuple[Flight | None, bool]:
+        """The right to load while no tier can be read, as `join` gives it; `own` are the flights the caller leads.
+
+        The leader hands it over when it has loaded. A loader that is within another has none to wait for: the outer
+        one would wait for it in turn.
+        """
+        if not caller.may_wait or LOADING.get():
+            return None, False
+        with self.lock:
+            number = min(range(LOADS), key=self._queue)
+            flight = self.slots.get(number)
+            if flight is None:
+                flight = self.slots[number] = Flight(number, self, caller.alive)
+                return flight, True
+            if _waits_for(flight, own):
+                return None, False
+            for one in own:  # their loaders may not wait for what this one's holder loads
+                one.waits_for.append(flight)
+            return flight, False
+
+    def _queue(self, number: int) -> int:
+        flight = self.slots.get(number)
+        return 0 if flight is None else 1 + len(flight.waiters)
 
     def detach(self, space: str, keys: Iterable[str]) -> None:
         """A write is about to be acknowledged: later readers must not join a load that began before that (R14)."""
@@ -148,9 +215,10 @@ class Flights:
         """In a forked child: no flight of the parent will ever land here."""
         self.lock = threading.Lock()
         self.flights: dict[tuple[str, str], Flight] = {}
+        self.slots: dict[int, Flight] = {}
 
 
-def _waits_for(flight: Flight, held: tuple[Flight, ...]) -> bool:
+def _waits_for(flight: Flight, held: Sequence[Flight]) -> bool:
     seen, todo = set[int](), [flight]
     while todo:
         flight = todo.pop()

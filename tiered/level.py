@@ -104,23 +104,42 @@ class Level:
 
     # -- dirty marks (R13, R15, R16) -------------------------------------------------------------------------------
 
-    def mark(self, space: str, keys: Iterable[str], stamp: bytes) -> None:
-        """A write with `stamp` is on its way: until it has arrived here too, nobody may read these keys here."""
+    def mark(self, space: str, keys: Iterable[str], stamp: bytes) -> dict[str, bytes]:
+        """A write with `stamp` is on its way: until it has arrived here too, nobody may read these keys here.
+
+        -> the marks that were there already, of writes that are on their way or broken.
+        """
+        before: dict[str, bytes] = {}
         with self.lock:
             for key in keys:
                 name = (space, key)
-                self.marks[name] = max(stamp, self.marks.get(name, stamp))
+                old = self.marks.get(name)
+                if old is not None:
+                    before[key] = old
+                self.marks[name] = stamp if old is None else max(stamp, old)
+        return before
 
-    def unmark(self, space: str, stamps: Mapping[str, bytes], *, arrived: bool = True) -> None:
-        """Writes with these stamps, or repairs up to them, arrived. A newer mark stays (R16).
-
-        Not `arrived`: they were called off, and a key that was broken before is so still.
-        """
+    def unmark(self, space: str, stamps: Mapping[str, bytes]) -> None:
+        """Writes with these stamps, or repairs up to them, arrived. A newer mark stays (R16)."""
         with self.lock:
             for key, stamp in stamps.items():
                 name = (space, key)
-                if self.marks.get(name, stamp) <= stamp and (arrived or name not in self.broken):
+                if self.marks.get(name, stamp) <= stamp:
                     self.marks.pop(name, None)
+                    self.broken.pop(name, None)
+
+    def call_off(self, space: str, stamps: Mapping[str, bytes], before: Mapping[str, bytes]) -> None:
+        """Writes with these stamps will not arrive: what was marked `before` them is to be repaired."""
+        with self.lock:
+            for key, stamp in stamps.items():
+                name = (space, key)
+                if self.marks.get(name) != stamp:  # a newer one has taken over
+                    continue
+                if key in before:
+                    self.marks[name] = before[key]
+                    self.broken[name] = None
+                else:
+                    del self.marks[name]
                     self.broken.pop(name, None)
 
     def break_off(self, space: str, stamps: Mapping[str, bytes], now: float) -> None:

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from .assembly import Assembly
-from .checks import check_key, check_keys, check_pairs, check_prefix, check_value
+from .bypassing import BYPASS
+from .checks import (
+    check_awaited,
+    check_key,
+    check_keys,
+    check_loaded,
+    check_on_error,
+    check_pairs,
+    check_prefix,
+    check_value,
+)
 from .clock import Clock
-from .effects import Plan
+from .effects import Load, Plan
 from .entry import VALUE
-from .errors import InvalidValue, StoreClosed, Unsupported
+from .errors import StoreClosed, Unsupported
 from .flight import Caller
 from .plans import scan
 from .plans.clear import clear, invalidate, scopes
 from .plans.delete import delete
-from .plans.load import load
+from .plans.load import Fresh, Source, load
 from .plans.read import read
 from .plans.stack import Stack
 from .plans.write import State, write
+from .policies.stale import staleness
 from .policies.ttl import OR_NEVER, Seconds, seconds
 from .stats import Holding
 from .tier import Unset
@@ -84,21 +95,83 @@ class Operations:
             yield from write(self._stack, states, expires)
             yield from scan.upkeep(self._stack, len(states))
 
-    def _load(self, key: str, loader: Any, ttl: Seconds | Unset | None, caller: Caller) -> Plan[bytes | None]:
+    def _load(
+        self,
+        key: str,
+        loader: Any,
+        ttl: Seconds | Unset | None,
+        caller: Caller,
+        stale: Seconds | None = None,
+        refresh_ahead: float | None = None,
+        on_cache_error: str = "raise",
+    ) -> Plan[bytes | None]:
         self._usable()
         key = check_key(key, self._made.max_key)
         if not callable(loader):
             raise TypeError(f"load must be callable as load(key), not {type(loader).__name__}")
-        self._expiry(ttl)
-        self._stack.front_count.misses += 1
-        return (yield from load(self._stack, key, loader, lambda: self._expiry(ttl), self._loaded, caller))
+        expiries = self._expiries(ttl, stale, refresh_ahead)
 
-    def _loaded(self, value: Any) -> bytes | None:
-        if isinstance(value, Awaitable):
-            if isinstance(value, Coroutine):
-                value.close()
-            raise InvalidValue("get_or_load cannot await its loader: use aget_or_load, or a plain function")
-        return None if value is None else check_value(value, self._made.max_value)
+        def admit(value: Any, _: Any) -> dict[str, Fresh]:
+            check_awaited(value, "get_or_load")
+            if value is None:
+                return {}
+            return {key: Fresh(check_value(value, self._made.max_value), *expiries())}
+
+        source = Source(lambda _: loader(key), admit, unread=check_on_error(on_cache_error))
+        return (yield from self._find_or_load([key], source, caller)).get(key)
+
+    def _mload(
+        self,
+        names: list[str],
+        values: list[bytes | None],
+        loader: Any,
+        ttl: Seconds | Unset | None,
+        caller: Caller,
+        stale: Seconds | None,
+        refresh_ahead: float | None,
+        on_cache_error: str,
+    ) -> Plan[list[bytes | None]]:
+        """Fill in the values that memory did not have, from below or from the loader."""
+        self._usable()
+        absent = check_keys(
+            [key for key, value in zip(names, values, strict=True) if value is None], self._made.max_key
+        )
+        if not callable(loader):
+            raise TypeError(f"load_many must be callable as load_many(keys), not {type(loader).__name__}")
+        expiries = self._expiries(ttl, stale, refresh_ahead)
+
+        def admit(loaded: Any, keys: list[str]) -> dict[str, Fresh]:
+            check_awaited(loaded, "mget_or_load")
+            some = check_loaded(loaded, keys, self._made.max_value)
+            terms = expiries()
+            return {key: Fresh(value, *terms) for key, value in some.items()}
+
+        source = Source(lambda keys: loader(list(keys)), admit, unread=check_on_error(on_cache_error))
+        found = yield from self._find_or_load(list(dict.fromkeys(absent)), source, caller)
+        return [found.get(key) if value is None else value for key, value in zip(names, values, strict=True)]
+
+    def _find_or_load(self, keys: list[str], source: Source, caller: Caller) -> Plan[dict[str, bytes]]:
+        self._usable()
+        if BYPASS.get():
+            fresh = source.admit((yield Load(source.load, keys, ())), keys) if keys else {}
+            return {key: one.value for key, one in fresh.items()}
+        self._stack.front_count.misses += len(keys)
+        return (yield from load(self._stack, keys, source, caller))
+
+    def _expiries(
+        self, ttl: Seconds | Unset | None, stale: Seconds | None, refresh_ahead: float | None
+    ) -> Callable[[], tuple[int | None, int | None]]:
+        """What says when a value loaded now expires, and when it is to be refreshed; checks what it is given."""
+        soft = staleness(stale, refresh_ahead)
+        never = self._expiry(ttl) is None
+        if soft and never:
+            raise ValueError("stale= and refresh_ahead= count from the ttl: give one")
+        if soft and not self._stack.stamped:
+            raise Unsupported(
+                "stale= and refresh_ahead= need the record layout, which keeps a second expiry; nothing was loaded",
+                tier=self._stack.authority.name,
+            )
+        return lambda: soft.expiries(self._expiry(ttl), self._stack.now_ms())
 
     def _page(self, prefix: str | None, after: str | None) -> Plan[list[str]]:
         self._usable()

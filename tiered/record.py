@@ -19,8 +19,10 @@ A checksum stored so leaves a constant residue: one call over the whole record c
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import chain, islice, repeat
+from operator import itemgetter
 from typing import Any
 
 from zlib_ng.zlib_ng import crc32
@@ -37,12 +39,13 @@ SOFT = 1
 
 _HEADER = struct.Struct(">BB12sBBQHI")
 _unpack = _HEADER.unpack_from
-_MAGIC = bytes((MAGIC, VERSION))
-_TAIL = struct.Struct(">BBQHI")  # the header from the flags on
 _BATCH = 100
 _entry = tuple.__new__
 HEADER = _HEADER.size
 OVERHEAD = HEADER + 4
+_head = itemgetter(slice(HEADER))
+_stamp = itemgetter(slice(STAMP_AT, FLAGS_AT))
+_payload = itemgetter(slice(HEADER, -4))
 
 
 def encode(key: bytes, entry: Entry, packing: Packing | None = None) -> bytes:
@@ -72,41 +75,107 @@ def decode(key: bytes, raw: bytes) -> Entry:
     raise _explain(raw)
 
 
+def is_record(key: bytes, raw: bytes) -> bool:
+    """Whether `raw` is a record of ours under `key`, of any version: its magic and its checksum say so."""
+    return raw[:1] == bytes((MAGIC,)) and crc32(raw, crc32(key)) == RESIDUE
+
+
 def decode_rows(keys: Sequence[bytes], rows: Iterable[tuple[Any]]) -> list[Found]:
     """What the record column of a table of ours holds for each of `keys`; None where a row is `(None,)`.
 
     What is no record stands there as CorruptEntry: nothing else has any business in that table. Plain values are
-    decoded a hundred at a time, as far as possible at the speed of C, and each distinct header once: 1.8x as fast as
-    by `decode`. A hundred are few enough that SQLite's copies are freed and used again while in the processor's cache.
+    decoded a hundred at a time, as far as possible at the speed of C: 2x as fast as by `decode`. A hundred are few
+    enough that SQLite's copies are freed and used again while in the processor's cache.
     """
     found: list[Found] = []
-    values = chain.from_iterable(rows)
-    while raws := list(islice(values, _BATCH)):
-        names = keys[len(found) : len(found) + _BATCH]
-        try:
-            sound = list(map(crc32, raws, map(crc32, names))).count(RESIDUE) == len(raws)
-        except TypeError:  # misses, columns of other types
-            sound = False
-        heads = [(raw[:STAMP_AT], raw[FLAGS_AT:HEADER], len(raw)) for raw in raws] if sound else []
-        plain = {head: _plain_expiry(*head) for head in set(heads)}
-        if not sound or None in plain.values():
-            found += [None if raw is None else _found(key, raw) for key, raw in zip(names, raws, strict=True)]
-            continue
-        stamps = [raw[STAMP_AT:FLAGS_AT] for raw in raws]
-        expiries = [plain[head][0] for head in heads]  # type: ignore[index]  # none is None
-        payloads = [raw[HEADER:-4] for raw in raws]
-        found += map(_entry, repeat(Entry), zip(repeat(VALUE), stamps, expiries, payloads, repeat(None)))
+    for names, raws in _batches(keys, rows):
+        heads = _plain_heads(names, raws)
+        found += _each(names, raws) if heads is None else _entries(heads, raws)
     return found
 
 
-def _plain_expiry(magic: bytes, tail: bytes, length: int) -> tuple[int | None] | None:
-    """The expiry in a header that is a plain value's, in a tuple; None for any other header."""
-    if magic != _MAGIC or length < OVERHEAD:
+def decode_values(
+    keys: Sequence[bytes], arrivals: Iterable[list[Any]], now_ms: int
+) -> tuple[list[bytes | None], bytes, list[tuple[int, TieredError]]]:
+    """The live values alone, by the same checks, for who needs no entries: 1.5x as fast as `decode_rows`.
+
+    `arrivals`: what the record column holds, some rows at a time, each list valid until the next.
+    -> the value of each key or None, the newest stamp among them (b"" of none), and (place, error) of each row that
+    cannot be served.
+    """
+    values: list[bytes | None] = []
+    errors: list[tuple[int, TieredError]] = []
+    newest = b""
+    for raws in arrivals:
+        names = keys[len(values) : len(values) + len(raws)]
+        heads = _plain_heads(names, raws) if raws else None
+        if heads is not None and not any(heads[FLAGS_AT::HEADER]):  # not one has an expiry
+            values += map(_payload, raws)
+            newest = max(newest, max(raws)[STAMP_AT:FLAGS_AT])  # they begin alike: the stamp is what differs first
+            continue
+        for found in _each(names, raws):
+            if isinstance(found, TieredError):
+                errors.append((len(values), found))
+            elif found is not None:
+                newest = max(newest, found.stamp)
+            values.append(found.value if isinstance(found, Entry) and found.live(now_ms) else None)
+    if len(values) != len(keys):
+        raise ValueError(f"{len(values)} rows for {len(keys)} keys")
+    return values, newest, errors
+
+
+def _batches(keys: Sequence[bytes], rows: Iterable[tuple[Any]]) -> Iterator[tuple[Sequence[bytes], list[Any]]]:
+    values, at = chain.from_iterable(rows), 0
+    while raws := list(islice(values, _BATCH)):
+        yield keys[at : at + _BATCH], raws
+        at += len(raws)
+
+
+def _plain_heads(keys: Sequence[bytes], raws: list[Any]) -> bytes | None:
+    """The headers of `raws`, one after the other, if all are sound records of uncompressed values; else None.
+
+    Every check of `decode`, made on columns: a slice with a stride takes one byte of each header.
+    """
+    count = len(raws)
+    try:
+        if list(map(crc32, raws, map(crc32, keys))).count(RESIDUE) != count:
+            return None
+        heads = b"".join(map(_head, raws))
+    except TypeError:  # misses, columns of other types
         return None
-    flags, codec, expires, more, size = _TAIL.unpack(tail)
-    if (flags & 0xF7, codec, more, OVERHEAD + size) != (0, RAW, 0, length):
-        return None
-    return (expires if flags else None,)
+    fine = (
+        len(heads) == count * HEADER
+        and heads[::HEADER] == bytes((MAGIC,)) * count
+        and heads[1::HEADER] == bytes((VERSION,)) * count
+        and not heads[FLAGS_AT::HEADER].strip(b"\x00\x08")
+        and heads[15::HEADER] == heads[24::HEADER] == heads[25::HEADER] == bytes(count)  # raw, no extension
+        and [OVERHEAD + size for size in _column("26xI", count).unpack(heads)] == list(map(len, raws))
+    )
+    return heads if fine else None
+
+
+@lru_cache(maxsize=2 * _BATCH)
+def _column(field: str, count: int) -> struct.Struct:
+    """Unpacks one field of each of `count` headers."""
+    return struct.Struct(">" + field * count)
+
+
+def _entries(heads: bytes, raws: list[bytes]) -> Iterator[Entry]:
+    """The entries of what `_plain_heads` has found sound."""
+    flags = heads[FLAGS_AT::HEADER]
+    expiries: Iterable[int | None] = repeat(None)
+    if any(flags):
+        expiries = [
+            until if flag else None
+            for flag, until in zip(flags, _column("16xQ6x", len(raws)).unpack(heads), strict=True)
+        ]
+    return map(
+        _entry, repeat(Entry), zip(repeat(VALUE), map(_stamp, raws), expiries, map(_payload, raws), repeat(None))
+    )
+
+
+def _each(keys: Sequence[bytes], raws: list[Any]) -> Iterator[Found]:
+    return (None if raw is None else _found(key, raw) for key, raw in zip(keys, raws, strict=True))
 
 
 def _found(key: bytes, raw: Any) -> Found:

@@ -6,11 +6,12 @@ import os
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from .assembly import Assembly, assemble
 from .backend import SCOPE, Backend
 from .base import BaseStore, Handle
+from .bypassing import BYPASS
 from .checks import check_keys, check_namespace
 from .clock import SYSTEM, Clock
 from .engine.sync import SyncEngine
@@ -31,6 +32,9 @@ V = TypeVar("V")
 
 Loader = Callable[[str], bytes | None]
 AsyncLoader = Callable[[str], Awaitable[bytes | None]]
+ManyLoader = Callable[[list[str]], Mapping[str, bytes | None]]
+AsyncManyLoader = Callable[[list[str]], Awaitable[Mapping[str, bytes | None]]]
+OnCacheError = Literal["load", "raise"]
 
 
 class TieredStore(Operations, Handle, BaseStore[str, bytes]):
@@ -114,26 +118,51 @@ class TieredStore(Operations, Handle, BaseStore[str, bytes]):
     async def adelete(self, key: str) -> None:
         await self._aio().run(self._mdelete([key]))
 
-    def get_or_load(self, key: str, load: Loader, *, ttl: Seconds | Unset | None = UNSET) -> bytes | None:
+    def get_or_load(
+        self,
+        key: str,
+        load: Loader,
+        *,
+        ttl: Seconds | Unset | None = UNSET,
+        stale: Seconds | None = None,
+        refresh_ahead: float | None = None,
+        on_cache_error: OnCacheError = "raise",
+    ) -> bytes | None:
         """The value of `key`, or what `load(key)` returns, which is stored too unless it is None.
 
         Of all callers at once, threads and tasks alike, one loads. Its exception reaches all of them. A value is
         stored only if nobody wrote the key meanwhile; if somebody did, theirs is returned.
+
+        `stale`: for so many seconds after its `ttl` the old value is returned at once, by every get_or_load, while
+        one of them has it loaded again in the background (a thread; a task in `aget_or_load`). `get` serves it all
+        that time. `refresh_ahead`: a share of the `ttl`; in that last part of it a value is loaded again already, so
+        that one in use never expires. A refresh that fails is logged, and the old value stays until it expires.
+
+        `on_cache_error`: what to do when no tier can tell whether there is a value. "raise" BackendUnavailable, or
+        "load" all the same: at most 16 at a time for each store, and nothing is stored.
         """
-        value = self._hit(key)
+        value = None if BYPASS.get() else self._hit(key)
         if value is not None:
             return value
-        return self._engine.run(self._load(key, load, ttl, self._engine.caller()))
+        plan = self._load(key, load, ttl, self._engine.caller(), stale, refresh_ahead, on_cache_error)
+        return self._engine.run(plan)
 
     async def aget_or_load(
-        self, key: str, load: AsyncLoader | Loader, *, ttl: Seconds | Unset | None = UNSET
+        self,
+        key: str,
+        load: AsyncLoader | Loader,
+        *,
+        ttl: Seconds | Unset | None = UNSET,
+        stale: Seconds | None = None,
+        refresh_ahead: float | None = None,
+        on_cache_error: OnCacheError = "raise",
     ) -> bytes | None:
         """As `get_or_load`, with a coroutine function as loader."""
-        value = self._hit(key)
+        value = None if BYPASS.get() else self._hit(key)
         if value is not None:
             return value
         engine = self._aio()
-        return await engine.run(self._load(key, load, ttl, engine.caller()))
+        return await engine.run(self._load(key, load, ttl, engine.caller(), stale, refresh_ahead, on_cache_error))
 
     # -- many keys -----------------------------------------------------------------------------------------------
 
@@ -151,6 +180,48 @@ class TieredStore(Operations, Handle, BaseStore[str, bytes]):
         if all(values) or None not in values:
             return values
         return await self._aio().run(self._mget(list(names), values))  # a copy: the caller may change its list
+
+    def mget_or_load(
+        self,
+        keys: Iterable[str],
+        load_many: ManyLoader,
+        *,
+        ttl: Seconds | Unset | None = UNSET,
+        stale: Seconds | None = None,
+        refresh_ahead: float | None = None,
+        on_cache_error: OnCacheError = "load",
+    ) -> list[bytes | None]:
+        """The values of `keys` as by `mget`, those that are missing by one call `load_many(missing)`.
+
+        It gets the missing keys once each, in a list, and returns a mapping; a key left out, or None, is absent. Keys
+        that are being loaded already, by this or by `get_or_load`, are waited for. Everything else as `get_or_load`.
+        """
+        names = list(_listed(keys))
+        values: list[bytes | None] = [None] * len(names) if BYPASS.get() else self._hits(names)
+        if None not in values:
+            return values
+        caller = self._engine.caller()
+        plan = self._mload(names, values, load_many, ttl, caller, stale, refresh_ahead, on_cache_error)
+        return self._engine.run(plan)
+
+    async def amget_or_load(
+        self,
+        keys: Iterable[str],
+        load_many: AsyncManyLoader | ManyLoader,
+        *,
+        ttl: Seconds | Unset | None = UNSET,
+        stale: Seconds | None = None,
+        refresh_ahead: float | None = None,
+        on_cache_error: OnCacheError = "load",
+    ) -> list[bytes | None]:
+        """As `mget_or_load`, with a coroutine function as loader."""
+        names = list(_listed(keys))
+        values: list[bytes | None] = [None] * len(names) if BYPASS.get() else self._hits(names)
+        if None not in values:
+            return values
+        engine = self._aio()
+        plan = self._mload(names, values, load_many, ttl, engine.caller(), stale, refresh_ahead, on_cache_error)
+        return await engine.run(plan)
 
     def mset(
         self,
@@ -278,6 +349,10 @@ class TieredStore(Operations, Handle, BaseStore[str, bytes]):
         """Repair what can be repaired and let go of every connection. Twice is fine."""
         try:
             if self._shut():
+                if self._parent is None:
+                    self._engine.stop()
+                    if self._async is not None:
+                        self._async.stop()
                 self._engine.run(scan.flush(self._stack))
         finally:  # also the second time, should the first have been cancelled
             for backend in self._owned():
@@ -286,6 +361,8 @@ class TieredStore(Operations, Handle, BaseStore[str, bytes]):
     async def aclose(self) -> None:
         try:
             if self._shut():
+                if self._parent is None:
+                    await self._aio().astop(self._engine)
                 await self._aio().run(scan.flush(self._stack))
         finally:
             for backend in self._owned():

@@ -12,7 +12,7 @@ from tiered import TieredStore
 from tiered.testing import FakeClock
 
 from .faces import FACES, face
-from .matrix import BARE, STACKS, Rig
+from .matrix import BARE, STACKS, Rig, options_of
 
 
 @pytest.fixture
@@ -33,7 +33,9 @@ def stack(rig: Rig) -> Any:
 def store(request: pytest.FixtureRequest, tmp_path: Path, clock: FakeClock) -> Iterator[Any]:
     """A face of any store at all: bare backends and stacks."""
     kind, name = request.param
-    made = BARE[kind](tmp_path) if kind in BARE else TieredStore(STACKS[kind](tmp_path), clock=clock)
+    made = (
+        BARE[kind](tmp_path) if kind in BARE else TieredStore(STACKS[kind](tmp_path), clock=clock, **options_of(kind))
+    )
     opened = face(name, made)
     yield opened
     opened.done()

@@ -12,8 +12,10 @@ from typing import Any
 import cachetools
 import pytest
 
+from tests.foreign_kit import SyncOnly
 from tests.simulation.tier import SimTier
-from tiered import SQL, TTL, Memory, Tier, TieredStore, Zstd
+from tiered import SQL, TTL, Foreign, Memory, Tier, TieredStore, WriteAround, WriteThrough, Zstd
+from tiered.storage import SQLStore
 from tiered.testing import FakeClock
 
 from .faces import FACES, face
@@ -23,11 +25,23 @@ def sql(place: Path, name: str = "authority") -> SQL:
     return SQL(f"sqlite:///{place / name}.db")
 
 
+_foreign: dict[Path, SyncOnly] = {}
+
+
+def foreign(place: Path) -> SyncOnly:
+    """A store of somebody else's: the same one for a place, as if it were kept there."""
+    return _foreign.setdefault(place, SyncOnly())
+
+
 BARE: dict[str, Callable[[Path], Any]] = {
     "Memory()": lambda place: Memory(),
     "Memory(lru)": lambda place: Memory(policy="lru"),
     "Memory(cachetools)": lambda place: Memory(cache=cachetools.LRUCache(100_000)),
     "SQL()": sql,
+    "SQL(plain)": lambda place: SQL(f"sqlite:///{place}/plain.db", layout="plain"),
+    "SQLStore()": lambda place: SQLStore(namespace="docs", db_url=f"sqlite:///{place}/store.db"),
+    "Foreign()": lambda place: Foreign(foreign(place)),
+    "Foreign(record)": lambda place: Foreign(foreign(place), layout="record"),
 }
 
 STACKS: dict[str, Callable[[Path], list[Any]]] = {
@@ -52,12 +66,37 @@ STACKS: dict[str, Callable[[Path], list[Any]]] = {
         sql(place),
     ],
     "memory > sim > sqlite": lambda place: [Memory(), SimTier(), sql(place)],
+    "memory > foreign > sqlite": lambda place: [Memory(), foreign(place), sql(place)],
     "memory for ever > sim for ever > sim": lambda place: [
         Tier(Memory(), ttl=None),
         Tier(SimTier(), ttl=None),
         SimTier("bottom"),
     ],
+    "strict memory > sqlite > sqlite": lambda place: [Memory(), sql(place, "middle"), sql(place)],
 }
+
+ONCE_ONLY: dict[str, Callable[[Path], list[Any]]] = {  # not for the whole contract
+    "strict sqlite > sqlite": lambda place: [sql(place, "middle"), sql(place)],
+    "strict memory > sqlite > sim > sqlite": lambda place: [Memory(), sql(place, "middle"), SimTier(), sql(place)],
+    "around memory > sqlite > sqlite": lambda place: [Memory(), sql(place, "middle"), sql(place)],
+    "around sqlite > sqlite": lambda place: [sql(place, "middle"), sql(place)],
+    "immutable memory > sqlite > sqlite": lambda place: [Memory(), sql(place, "middle"), sql(place)],
+    "memory > plain": lambda place: [Memory(), SQL(f"sqlite:///{place}/plain.db", layout="plain")],
+    "memory > plain foreign": lambda place: [Memory(), foreign(place)],
+    "memory > plain sim": lambda place: [Memory(), SimTier(plain=True)],
+    "immutable memory > sqlite > plain sim": lambda place: [Memory(), sql(place, "middle"), SimTier(plain=True)],
+}
+
+MODES: dict[str, dict[str, Any]] = {
+    "strict": {"write": WriteThrough(strict=True)},
+    "around": {"write": WriteAround()},
+    "immutable": {"immutable": True},
+}
+
+
+def options_of(shape: str) -> dict[str, Any]:
+    """The options of a stack of this shape: the first word of its name may be a mode."""
+    return MODES.get(shape.split()[0], {})
 
 
 class Rig:
@@ -68,13 +107,14 @@ class Rig:
         self.face_name = face_name
         self.place = place
         self.clock = clock
-        self.tiers = STACKS[shape](place)
+        self.make = {**STACKS, **ONCE_ONLY}[shape]
+        self.tiers = self.make(place)
         self._opened: list[Any] = []
 
     def open(self, tiers: list[Any] | None = None, **options: Any) -> Any:
         """A face of a new stack over the rig's stores, or over `tiers`."""
-        options = {"clock": self.clock, **options}
-        return self.keep(TieredStore(self.tiers if tiers is None else tiers, **options))
+        given = {"clock": self.clock, **options_of(self.shape), **options}
+        return self.keep(TieredStore(self.tiers if tiers is None else tiers, **given))
 
     def beside(self, **options: Any) -> Any:
         """A stack over the authority alone: another process, as far as the tiers above it know."""
@@ -85,7 +125,7 @@ class Rig:
 
     def restart(self, **options: Any) -> Any:
         """The same files opened by a new process: empty memory."""
-        self.tiers = STACKS[self.shape](self.place)
+        self.tiers = self.make(self.place)
         return self.open(**options)
 
     def keep(self, store: Any) -> Any:

@@ -17,7 +17,10 @@ from pathlib import Path
 
 from .patches import MUTANTS, ROOT, Mutant
 
-NAMED = ["tests/test_rules.py", "tests/test_health.py", "tests/test_single_flight.py"]
+NAMED = [
+    f"tests/test_{name}.py"
+    for name in ("rules", "health", "single_flight", "load_many", "stale", "write_modes", "forgetting")
+]
 SIMULATOR = ["tests/simulation"]
 SLOWEST = 300
 """Seconds after which a run counts as failed: a mutant that hangs is found."""

@@ -30,8 +30,10 @@ class Mutant(NamedTuple):
 
 FLIGHT, LEVEL, CLOCK, ENTRY = "flight.py", "level.py", "clock.py", "entry.py"
 STACK, READ, WRITE, LOAD, SCAN = (f"plans/{name}.py" for name in ("stack", "read", "write", "load", "scan"))
-SYNC, AIO = "engine/sync.py", "engine/aio.py"
+SYNC, AIO, BACKGROUND = (f"engine/{name}.py" for name in ("sync", "aio", "background"))
 SHELF, SPACE = "backends/_shelf.py", "backends/_space.py"
+PUBLISH, MARKERS, CLEAR, OVERLAP = "plans/publish.py", "plans/strict.py", "plans/clear.py", "overlap.py"
+ASSEMBLY, OPERATIONS, STORE = "assembly.py", "operations.py", "store.py"
 
 MUTANTS = [
     # -- PROTOCOL section 8, as far as it applies ----------------------------------------------------------------
@@ -41,11 +43,16 @@ MUTANTS = [
     Mutant("8: memory put without stamp check (R12, high)", SHELF, "not home.admits(key, stamp)", "False"),
     Mutant(
         "8: memory before X (R13)",
-        STACK,
-        "    lost: dict[str, bytes] = {}\n",
-        "    lost: dict[str, bytes] = {}\n    stack.remember(entries, began)\n",
+        PUBLISH,
+        "        puts = [Put(level, stack.space, _aged",
+        "        stack.remember(entries, began)\n        puts = [Put(level, stack.space, _aged",
     ),
-    Mutant("8: dirty mark cleared by key (R16)", LEVEL, "self.marks.get(name, stamp) <= stamp and (", "True and ("),
+    Mutant(
+        "8: dirty mark cleared by key (R16)",
+        LEVEL,
+        "                if self.marks.get(name, stamp) <= stamp:\n",
+        "                if True:\n",
+    ),
     Mutant(
         "8: repair re-puts the remembered value (R8)",
         STACK,
@@ -54,9 +61,9 @@ MUTANTS = [
     ),
     Mutant(
         "8: dirty mark after the acknowledgement (R13)",
-        STACK,
-        "            level.mark(self._stack.space, names, stamp)\n",
-        "            pass\n",
+        PUBLISH,
+        "in level.mark(self._stack.space, names, stamp).items():\n",
+        "in dict[str, bytes]().items():\n",
     ),
     Mutant(
         "8: write does not detach the flight (R14)",
@@ -73,8 +80,8 @@ MUTANTS = [
     ),
     Mutant(
         "8: void (of memory) only at the start of a delete (R12)",
-        STACK,
-        "    stack.front.drop_many([(key, entry.stamp) for key, entry in entries.items() if entry.kind != VALUE])\n",
+        PUBLISH,
+        "    stack.front.drop_many(gone)\n",
         "",
     ),
     Mutant(
@@ -91,13 +98,13 @@ MUTANTS = [
     ),
     Mutant(
         "8: cancelled authority write leaves M (R15)",
-        STACK,
+        PUBLISH,
         "            if error is not None:\n",
         "            if isinstance(error, Exception):\n",
     ),
     Mutant(
         "8: BatchError before the upper tiers of the written half (R15)",
-        STACK,
+        PUBLISH,
         "            if error is not None:\n",
         "            if error is not None and type(error).__name__ != 'BatchError':\n",
     ),
@@ -110,8 +117,8 @@ MUTANTS = [
     Mutant(
         "8: TTL counted from promotion (R10, memory)",
         READ,
-        "    stack.remember(entries, began)\n",
-        "    stack.remember(entries, stack.clock.time())\n",
+        "    stack.remember(entries, began, generation)\n",
+        "    stack.remember(entries, stack.clock.time(), generation)\n",
     ),
     Mutant(
         "8: TTL counted from promotion (R10, shared)",
@@ -119,7 +126,12 @@ MUTANTS = [
         '(key, stack.aged(entry, began, level.ttl), missed[key] or b"")',
         '(key, stack.aged(entry, stack.clock.time(), level.ttl), missed[key] or b"")',
     ),
-    Mutant("8: get_or_load stores unconditionally (R20)", LOAD, "        if broken is None:\n", "        if False:\n"),
+    Mutant(
+        "8: get_or_load stores unconditionally (R20)",
+        LOAD,
+        "    swaps = [(key, entry, missing.state[key]) for key, entry in entries.items() if key in missing.state]\n",
+        "    missing.state.clear()\n    swaps: list[Any] = []\n",
+    ),
     Mutant(
         "8: an error of X read as a miss that then fills",
         READ,
@@ -177,7 +189,7 @@ MUTANTS = [
     Mutant(
         "R2: refused writes are dropped",
         WRITE,
-        "        if not refused:\n            return progress.written",
+        "        if not pending:\n            return progress.written",
         "        if True:\n            return progress.written",
     ),
     Mutant(
@@ -200,7 +212,7 @@ MUTANTS = [
     ),
     Mutant("R2: no bound on tries", WRITE, "    for _ in range(TRIES):\n", "    for _ in range(10**6):\n"),
     Mutant("invariant 11: no end to trying", WRITE, " or pause is None or out_of_time", ""),
-    Mutant("invariant 11: no bound on the time of tries", WRITE, " or out_of_time:", ":"),
+    Mutant("invariant 11: no bound on the time of tries", WRITE, " or out_of_time or late:", " or late:"),
     Mutant("invariant 11: writes are never tried again", WRITE, "or not is_outage(answer) or", "or True or"),
     Mutant("R16: tries go on against a skipped authority", WRITE, "if isinstance(answer, Skipped) or", "if"),
     Mutant(
@@ -234,55 +246,55 @@ MUTANTS = [
         "    if True:\n",
     ),
     Mutant("invariant 9: one key gets a BatchError", WRITE, "    if len(names) == 1:\n", "    if False:\n"),
-    Mutant("R15: memory keeps its entry", STACK, "        stack.front.drop_many(self._stamps.items())\n", ""),
+    Mutant("R15: memory keeps its entry", PUBLISH, "        stack.front.drop_many(stamps.items())\n", ""),
     Mutant(
         "R15: shared tiers keep theirs",
-        STACK,
-        "            level.break_off(stack.space, self._stamps, stack.clock.monotonic())\n",
-        "            pass\n",
+        PUBLISH,
+        "            level.break_off(stack.space, stamps, stack.clock.monotonic())\n\n    def withdraw",
+        "            pass\n\n    def withdraw",
     ),
     Mutant(
         "R12: in flight for ever",
-        STACK,
-        "        finally:\n            self._stack.front.leave(self._keys)\n",
-        "        finally:\n            pass\n",
+        PUBLISH,
+        "            self._stack.front.leave(self._keys)\n",
+        "            pass\n",
     ),
     Mutant(
         "R12: writes are not in flight",
-        STACK,
-        "        self._stack.front.enter(self._keys)\n        return self",
-        "        return self",
+        PUBLISH,
+        "        self._stack.front.enter(self._keys)\n",
+        "",
     ),
     Mutant("R12: `high` not raised by what is dropped", SPACE, "        self._home.admits(key, stamp)\n", ""),
     # -- R13, R16, R17, R19: above the authority ---------------------------------------------------------------------
     Mutant(
         "R16: a failed put is not remembered",
-        STACK,
+        PUBLISH,
         "                level.break_off(stack.space, stamps, stack.clock.monotonic())\n",
         "                pass\n",
     ),
     Mutant(
         "R16: an own put leaves the mark",
-        STACK,
+        PUBLISH,
         "                level.unmark(stack.space, stamps)\n",
         "                pass\n",
     ),
     Mutant(
         "R17: memory is not written",
-        STACK,
-        "    stack.remember(entries, began)\n    stack.front.drop",
-        "    stack.front.drop",
+        PUBLISH,
+        "    stack.remember(kept, began)\n",
+        "",
     ),
     Mutant(
         "R19: what X refused stays in memory",
-        STACK,
+        PUBLISH,
         "    stack.front.drop_many(lost.items())  # R19: the other writer won\n",
         "",
     ),
     Mutant(
         "R10: a written copy without maximum age",
-        STACK,
-        "[(key, stack.aged(entry, began, level.ttl)) for key, entry in entries.items()]",
+        PUBLISH,
+        "[(key, stack.aged(entry, began, ttl)) for key, entry in entries.items()]",
         "list(entries.items())",
     ),
     Mutant(
@@ -325,8 +337,8 @@ MUTANTS = [
     Mutant(
         "R16: a mark sinks to an older stamp",
         LEVEL,
-        "        with self.lock:\n            for key in keys:\n                name = (space, key)\n                self.marks[name] = max(stamp, self.marks.get(name, stamp))",
-        "        with self.lock:\n            for key in keys:\n                name = (space, key)\n                self.marks[name] = stamp",
+        "stamp if old is None else max(stamp, old)",
+        "stamp",
     ),
     Mutant(
         "R16: a broken mark sinks to an older stamp",
@@ -334,14 +346,38 @@ MUTANTS = [
         "                self.marks[name] = max(stamp, self.marks.get(name, stamp))\n                self.broken",
         "                self.marks[name] = stamp\n                self.broken",
     ),
-    Mutant("R16: a refused load clears older marks", STACK, "self._stamps, arrived=False)", "self._stamps)"),
-    Mutant("R16: a refused load leaves its mark", LOAD, "        writing.withdraw()\n", ""),
+    Mutant(
+        "R16: a refused load clears older marks",
+        LEVEL,
+        "                if key in before:\n",
+        "                if False:\n",
+    ),
+    Mutant("R16: a refused load clears newer marks", LEVEL, "if self.marks.get(name) != stamp:  #", "if False:  #"),
+    Mutant(
+        "R16: what is called off and was marked before is not repaired",
+        LEVEL,
+        "                    self.marks[name] = before[key]\n                    self.broken[name] = None\n",
+        "                    self.marks[name] = before[key]\n",
+    ),
+    Mutant(
+        "R10: a wall clock that steps back lengthens the life of copies",
+        SHELF,
+        "        elif ahead < self._ahead - STEP:\n",
+        "        elif False:\n",
+    ),
+    Mutant(
+        "R10: a wall clock that steps back costs the authority's entries",
+        SHELF,
+        "                if home.owner is not None:  #",
+        "                if True:  #",
+    ),
+    Mutant("R16: a refused load leaves its mark", LOAD, "        writing.withdraw(names)\n", ""),
     Mutant("R16: repairs without bound", LEVEL, "range(REPAIRS)", "range(10**9)"),
     Mutant("R16: marks without bound", LEVEL, "            if len(self.broken) > MARKS:\n", "            if False:\n"),
     Mutant(
         "R16: no floor on overflow",
         LEVEL,
-        "                self.floor = max(self.floor, max(self.marks[name] for name in self.broken))\n",
+        "                self._raise_floor(max(self.marks[name] for name in self.broken), now)\n",
         "",
     ),
     Mutant("R16: the floor is not looked at", READ, "found.stamp > floor:", "True:"),
@@ -444,7 +480,7 @@ MUTANTS = [
         "    finally:\n        pass\n",
     ),
     Mutant("a read fills nothing above", READ, "    yield from ask(stack, fills)\n", "    yield from ()\n"),
-    Mutant("a read keeps nothing in memory", READ, "    stack.remember(entries, began)\n", ""),
+    Mutant("a read keeps nothing in memory", READ, "    stack.remember(entries, began, generation)\n", ""),
     Mutant(
         "deleted rows are asked for again and again", READ, "        elif found is None:\n", "        elif False:\n"
     ),
@@ -455,30 +491,354 @@ MUTANTS = [
         "            wanted = [key for key in wanted if key not in copies]\n",
         "",
     ),
+    # -- R18, strict -------------------------------------------------------------------------------------------------
+    Mutant("8: strict ignores a failed marker (R18)", MARKERS, "    if failed is not None:\n", "    if False:\n"),
+    Mutant(
+        "R18: a tier that cannot be looked at is passed over",
+        MARKERS,
+        "            raise _unannounced(level, answer)\n",
+        "            continue\n",
+    ),
+    Mutant("R18: no markers", WRITE, "            if stack.strict and stack.uppers:\n", "            if False:\n"),
+    Mutant(
+        "R18: a refused marker does not keep the write from the authority",
+        WRITE,
+        "            if not refused:\n                refused = yield",
+        "            if True:\n                refused = yield",
+    ),
+    Mutant(
+        "R18: what is stamped again has no marker",
+        WRITE,
+        "            if stack.strict and stack.uppers:\n",
+        "            if stack.strict and stack.uppers and not announced:\n",
+    ),
+    Mutant(
+        "R18: markers for ever",
+        MARKERS,
+        "swaps.append((key, Entry(INVALID, batch[key].stamp, until,",
+        "swaps.append((key, Entry(INVALID, batch[key].stamp, None,",
+    ),
+    Mutant(
+        "R18: markers stay though nothing was written",
+        WRITE,
+        "        yield from retract(stack, markers, untouched)\n",
+        "",
+    ),
+    Mutant(
+        "R18: markers of what may have been written are taken back",
+        WRITE,
+        "if key not in progress.written and key not in progress.unknown]\n    if announced",
+        "if key not in progress.written]\n    if announced",
+    ),
+    Mutant(
+        "R18: what was not written is distrusted all the same",
+        WRITE,
+        "        writing.withdraw(announced.intersection(untouched))\n",
+        "",
+    ),
+    Mutant(
+        "R8: a marker that is taken back lets anything older in",
+        MARKERS,
+        "        own = [(key, *placed[key]) for key in keys if key in placed]\n",
+        "        own = [(key, placed[key][0], None) for key in keys if key in placed]\n",
+    ),
+    Mutant(
+        "R8: a marker is placed over what nobody looked at",
+        MARKERS,
+        "        seen = below.get(level, {})\n",
+        "        seen = dict[str, bytes | None]()\n",
+    ),
+    Mutant(
+        "R8: a marker of a marker is taken back to the first marker",
+        MARKERS,
+        "before[1] if before is not None and before[0] == below else below",
+        "below",
+    ),
+    Mutant(
+        "R18: markers over something newer",
+        MARKERS,
+        "            if stamp is not None and stamp > batch[key].stamp:\n",
+        "            if False:\n",
+    ),
+    Mutant(
+        "R18: who comes in between is not noticed",
+        MARKERS,
+        "                    newer.setdefault(key, batch[key].stamp)\n",
+        "                    pass\n",
+    ),
+    Mutant(
+        "R1: a marker refused from too far ahead is refused for ever",
+        READ,
+        "        yield from expel(stack, level, far)\n    return believed",
+        "        yield from ()\n    return believed",
+    ),
+    Mutant(
+        "R1: a leased marker refused from too far ahead is refused for ever",
+        MARKERS,
+        "        yield from expel(stack, level, far)\n",
+        "        yield from ()\n",
+    ),
+    Mutant(
+        "R18: the last step replaces anything older",
+        PUBLISH,
+        "        Swap(level, stack.space, [(key, entry, entry.stamp) for key, entry in _aged(stack, entries, began, at)])\n",
+        "        Put(level, stack.space, _aged(stack, entries, began, at))\n",
+    ),
+    Mutant(
+        "R18: the last step leaves what is older",
+        PUBLISH,
+        "            [voided] = yield from ask(stack, [Void(level, stack.space, list(gone.items()))])\n",
+        "            voided = None\n",
+    ),
+    Mutant(
+        "R19: what the last step lost stays in memory", PUBLISH, "            lost.update(gone)\n", "            pass\n"
+    ),
+    Mutant("R18: a last step that failed is not repaired", PUBLISH, "        if failed:\n", "        if False:\n"),
+    # -- R17, around -------------------------------------------------------------------------------------------------
+    Mutant("R17: around puts", WRITE, "around=stack.around,", "around=False,"),
+    Mutant(
+        "R17: around keeps what was written in memory",
+        PUBLISH,
+        "    if around:\n        kept",
+        "    if False:\n        kept",
+    ),
+    Mutant(
+        "R16: a void that failed is not remembered",
+        PUBLISH,
+        "        if isinstance(answer, TieredError):\n            level.break_off(stack.space, stamps, stack.clock.monotonic())\n        else:\n            level.unmark(stack.space, stamps)\n\n\ndef _replace",
+        "        level.unmark(stack.space, stamps)\n\n\ndef _replace",
+    ),
+    # -- R9, R12, R20, R22, E11: authorities without stamps ------------------------------------------------------------
+    Mutant("R9: overlapping writes are kept", PUBLISH, "if writing.alone(key)}", "if True}"),
+    Mutant("R9: no write is kept", PUBLISH, "if writing.alone(key)}", "if False}"),
+    Mutant("R9: who begins first does not see the overlap", OVERLAP, "(count + 1, count > 0)", "(count + 1, False)"),
+    Mutant("R9: who ends last does not see the overlap", OVERLAP, "(count - 1, mixed)", "(count - 1, False)"),
+    Mutant(
+        "R9: once overlapped, for ever overlapped",
+        OVERLAP,
+        "                count, mixed = self._writing.pop((space, key), (0, False))\n                if count > 1:\n",
+        "                count, mixed = self._writing.pop((space, key), (0, False))\n                if True:\n",
+    ),
+    Mutant(
+        "R9: overlaps of all namespaces at once",
+        OVERLAP,
+        "(count + 1, count > 0)",
+        "(count + 1, sum(k == key for _, k in self._writing) > 0)",
+    ),
+    Mutant(
+        "R12: a write over plain has the stamp of its start",
+        PUBLISH,
+        "    if not stack.stamped:\n        fresh",
+        "    if False:\n        fresh",
+    ),
+    Mutant(
+        "R15: a bad write over plain drops up to its start only",
+        PUBLISH,
+        "        if stamps and not stack.stamped:  #",
+        "        if False:  #",
+    ),
+    Mutant("R12: plain reads have no generation", READ, "None if stack.stamped else stack.clock.draw()", "None"),
+    Mutant(
+        "R12: the generation is drawn after the read",
+        READ,
+        "        yield from _keep(stack, gaps, found, began, generation)\n    return sight",
+        "        yield from _keep(stack, gaps, found, began, generation and stack.clock.draw())\n    return sight",
+    ),
+    Mutant("E11: a timed-out write is tried again", WRITE, "bool(progress.unknown) and not stack.stamped", "False"),
+    Mutant(
+        "E11: nothing over plain is tried again",
+        WRITE,
+        "bool(progress.unknown) and not stack.stamped",
+        "not stack.stamped",
+    ),
+    Mutant(
+        "R22: a ttl that cannot be kept is taken",
+        OPERATIONS,
+        "if ttl is not None and self._made.forgetful is not None:",
+        "if False:",
+    ),
+    Mutant("R22: default_ttl is looked at with the first write", STORE, "        self._expiry(UNSET)  # R22\n", ""),
+    Mutant(
+        "R9: plain middles are taken",
+        ASSEMBLY,
+        "        elif not tier.store.capabilities.stamps:\n",
+        "        elif False:\n",
+    ),
+    Mutant(
+        "R9: copies of plain values are shared",
+        ASSEMBLY,
+        "        elif not placed[-1].store.capabilities.stamps:\n",
+        "        elif False:\n",
+    ),
+    Mutant("immutable: copies age", ASSEMBLY, "return None if immutable else", "return"),
+    Mutant(
+        "immutable: shared tiers over plain are voided, not filled",
+        PUBLISH,
+        "    if around or not (stack.stamped or stack.immutable):\n",
+        "    if around or not stack.stamped:\n",
+    ),
+    # -- invalidate, clear, scoped -------------------------------------------------------------------------------------
+    Mutant(
+        "invalidate: memory keeps its copy",
+        CLEAR,
+        "        stack.front.drop_many([(key, stamp) for key in names])\n",
+        "",
+    ),
+    Mutant(
+        "invalidate: shared tiers keep theirs",
+        CLEAR,
+        "        yield from void(stack, dict.fromkeys(names, stamp))\n",
+        "",
+    ),
+    Mutant("invalidate: loads under way are joined", CLEAR, "        stack.flights.detach(stack.space, names)\n", ""),
+    Mutant(
+        "invalidate: is not in flight (R12)",
+        CLEAR,
+        "        stamp = writing.stamp(names)\n",
+        "        stamp = stack.clock.draw()\n",
+    ),
+    Mutant(
+        "invalidate: plain reads meanwhile stay",
+        CLEAR,
+        "            stamp = stack.clock.draw()  # above",
+        "            pass  # above",
+    ),
+    Mutant(
+        "R1: invalidate by a slow clock leaves what a fast one wrote",
+        CLEAR,
+        "        yield from _catch_up(stack, names)\n",
+        "",
+    ),
+    Mutant(
+        "R1: clear by a slow clock leaves what a fast one wrote",
+        CLEAR,
+        "            yield from _catch_up(stack, keys)\n",
+        "",
+    ),
+    Mutant(
+        "clear: copies that the authority does not hold stay",
+        CLEAR,
+        "            yield from _void_all(stack, level, prefix)\n",
+        "            yield from ()\n",
+    ),
+    Mutant(
+        "clear: a copy is voided where it is held alone",
+        CLEAR,
+        "            yield from void(stack, dict.fromkeys(keys, stack.clock.draw()))\n",
+        "            from ..effects import Void\n            yield from ask(stack, [Void(level, stack.space, [(key, stack.clock.draw()) for key in keys])])\n",
+    ),
+    Mutant(
+        "clear: a tier that cannot be listed is trusted",
+        CLEAR,
+        "            level.distrust(stack.clock.draw(), stack.clock.monotonic())\n",
+        "",
+    ),
+    Mutant("clear: what only memory holds stays", CLEAR, "    stack.front.sweep(prefix, stack.clock.draw())\n", ""),
+    Mutant("clear: the first page only", CLEAR, "        if len(keys) < PAGE:\n            break\n", "        break\n"),
+    Mutant(
+        "clear: the first page of copies only",
+        CLEAR,
+        "        if len(keys) < PAGE:\n            return\n",
+        "        return\n",
+    ),
+    Mutant("clear: loads under way are joined", CLEAR, "    stack.flights.detach(stack.space, flying)\n", ""),
+    Mutant("clear: loads of other keys are detached", CLEAR, " and key.startswith(prefix)]", "]"),
+    Mutant(
+        "clear: scopes stay",
+        OPERATIONS,
+        "        if everything:\n            for space",
+        "        if False:\n            for space",
+    ),
+    Mutant(
+        "clear: scopes go with a prefix too",
+        OPERATIONS,
+        "        if everything:\n            for space",
+        "        if True:\n            for space",
+    ),
+    Mutant(
+        "clear: scopes held above only stay",
+        CLEAR,
+        "    for level in (*stack.uppers, stack.authority):\n        [answer] = yield from ask(stack, [Spaces",
+        "    for level in (stack.authority,):\n        [answer] = yield from ask(stack, [Spaces",
+    ),
+    Mutant(
+        "clear: scopes held in memory only stay",
+        CLEAR,
+        "    found = set(stack.front.spaces())\n",
+        "    found = set[str]()\n",
+    ),
+    Mutant(
+        "clear: scopes that cannot be named stay",
+        CLEAR,
+        "        elif level is stack.authority:\n            raise answer\n",
+        "",
+    ),
+    Mutant(
+        "clear: all=True is not said", OPERATIONS, "        if not start and not everything:\n", "        if False:\n"
+    ),
+    Mutant("clear: a prefix and all=True", OPERATIONS, "        if start and everything:\n", "        if False:\n"),
+    Mutant("scoped: not injective", STORE, "self._stack.space + SCOPE + name", "self._stack.space + name"),
+    Mutant(
+        "scoped: a closed scope closes its parent's tiers",
+        STORE,
+        "return self._made.backends() if self._parent is None else []",
+        "return self._made.backends()",
+    ),
+    Mutant(
+        "scoped: a closed parent leaves its scopes open",
+        OPERATIONS,
+        "            scope._shut()  # noqa: SLF001\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "scoped: a closed scope scopes on",
+        STORE,
+        "        self._usable()\n        if not check_namespace",
+        "        if not check_namespace",
+    ),
+    Mutant(
+        "scoped: a parent's loads are joined",
+        "plans/load.py",
+        "stack.flights.join((stack.space, key), caller)",
+        "stack.flights.join(('', key), caller)",
+    ),
     # -- get_or_load -------------------------------------------------------------------------------------------------
     Mutant(
         "R20: loaded though the authority's answer is no miss",
         LOAD,
-        "        if broken is not None and not isinstance(broken, CorruptEntry | UnknownVersion):\n            raise broken\n",
-        "",
+        "        elif error is not None:\n            raise error\n",
+        "        elif error is not None:\n            missing.broken.append(key)\n",
     ),
-    Mutant("R20: None is stored", LOAD, "        if value is None:\n            return None\n", ""),
+    Mutant(
+        "R20: None is stored",
+        "operations.py",
+        "            if value is None:\n                return {}\n",
+        "            value = value or b''\n",
+    ),
     Mutant("R20: not stored, and kept above", LOAD, "            writing.abandon()\n", ""),
-    Mutant("R20: refused, and published all the same", LOAD, "        if not answer:\n", "        if True:\n"),
+    Mutant(
+        "R20: refused, and published all the same",
+        LOAD,
+        "    taken = {key: entry for key, entry in entries.items() if key not in refused}\n",
+        "    taken = entries\n",
+    ),
     Mutant(
         "R20: refused, and what is stored is not returned",
         LOAD,
-        "        return found.value if isinstance(found, Entry) and found.live(stack.now_ms()) else value\n",
-        "        return value\n",
+        "                outcomes[key] = Outcome(found.value, expires=found.expires)\n",
+        "                pass\n",
     ),
     Mutant(
-        "R20: refused, and what is gone is returned", LOAD, " and found.live(stack.now_ms()) else value", " else value"
+        "R20: refused, and what is gone is returned",
+        LOAD,
+        "            live = isinstance(found, Entry) and found.live(stack.now_ms())\n",
+        "            live = isinstance(found, Entry)\n",
     ),
     Mutant(
         "R20: what was loaded is not looked at",
-        LOAD,
-        "value = admit((yield Load(loader, key, flight)))",
-        "value = yield Load(loader, key, flight)",
+        "operations.py",
+        "Fresh(check_value(value, self._made.max_value), *expiries())",
+        "Fresh(value, *expiries())",
     ),
     Mutant(
         "flight: an error is not for the waiters",
@@ -489,22 +849,233 @@ MUTANTS = [
     Mutant(
         "flight: a cancellation is for the waiters",
         LOAD,
-        "    except BaseException:  # cancelled, or the generator is thrown away: not an answer for the others\n        flight.hand_over(caller.alive)\n",
-        "    except BaseException as error:\n        flight.land(caller.alive, Outcome(error=error))\n",
+        "        for flight in flights:\n            flight.hand_over(caller.alive)\n",
+        "        for flight in flights:\n            flight.land(caller.alive, Outcome(error=LookupError()))\n",
     ),
     Mutant(
         "flight: a waiter raises nothing",
         LOAD,
-        "        if outcome.error is not None:\n            raise outcome.error\n",
+        "                if outcome.error is not None:\n                    raise outcome.error\n",
         "",
     ),
     Mutant(
         "flight: a flight that is over is led again",
         LOAD,
-        "        if flight.outcome is None:  #",
-        "        if True:  #",
+        "                if outcome.lead and flight.outcome is None:  #",
+        "                if outcome.lead:  #",
     ),
-    Mutant("flight: waiting is never over", LOAD, "            stack.flights.joined(flight)\n", "            pass\n"),
+    Mutant(
+        "flight: waiting is never over",
+        LOAD,
+        "                stack.flights.joined(flight)\n",
+        "                pass\n",
+    ),
+    Mutant(
+        "invariant 6: who joins late gets what has expired",
+        LOAD,
+        "(outcome.expires is not None and outcome.expires <= joined)",
+        "False",
+    ),
+    # -- many keys -----------------------------------------------------------------------------------------------------
+    Mutant(
+        "mget_or_load: waits before it has loaded its own",
+        LOAD,
+        "            if own:\n                values.update((yield from _lead(stack, own, source, caller)))\n            values.update((yield from _meanwhile(stack, theirs, source)))\n",
+        "            for key, flight in theirs.items():\n                yield Join(flight, caller)\n            if own:\n                values.update((yield from _lead(stack, own, source, caller)))\n",
+    ),
+    Mutant(
+        "mget_or_load: keys that are there wait for the loader",
+        LOAD,
+        "    _land(own, outcomes, outcomes, caller)\n    return missing\n",
+        "    return missing\n",
+    ),
+    Mutant(
+        "mget_or_load: the loader is known by one of its keys only",
+        LOAD,
+        "(yield Load(source.load, keys, flights))",
+        "(yield Load(source.load, keys, flights[:1]))",
+    ),
+    Mutant(
+        "mget_or_load: of a batch that is lost one key is handed over",
+        LOAD,
+        "    except BaseException:  # cancelled, or the generator is thrown away: not an answer for the others\n        for flight in flights:\n",
+        "    except BaseException:\n        for flight in flights[:1]:\n",
+    ),
+    Mutant(
+        "mget_or_load: expired in flight, and left out",
+        LOAD,
+        "                    pending.append(key)\n",
+        "                    pass\n",
+    ),
+    # -- no tier can be read -------------------------------------------------------------------------------------------
+    Mutant(
+        "unread: loads without bound",
+        LOAD,
+        "    slot = yield from _slot(stack, flights, caller)\n",
+        "    slot = None\n",
+    ),
+    Mutant(
+        "unread: a place is never free again", LOAD, "            slot.hand_over(caller.alive)\n", "            pass\n"
+    ),
+    Mutant(
+        "unread: who has the place is not known by it",
+        LOAD,
+        "mine = [*flights, slot] if slot is not None else flights",
+        "mine = flights",
+    ),
+    Mutant(
+        "unread: loads within loads wait for a place",
+        FLIGHT,
+        "        if not caller.may_wait or LOADING.get():\n",
+        "        if not caller.may_wait:\n",
+    ),
+    Mutant(
+        "unread: the place and the key wait for each other",
+        FLIGHT,
+        "            if _waits_for(flight, own):\n",
+        "            if False:\n",
+    ),
+    Mutant(
+        "unread: the key and the place wait for each other",
+        FLIGHT,
+        "                one.waits_for.append(flight)\n",
+        "                pass\n",
+    ),
+    Mutant(
+        "unread: raised all the same",
+        LOAD,
+        "                if not source.unread:\n                    raise\n                return",
+        "                if True:\n                    raise\n                return",
+    ),
+    Mutant(
+        "unread: loaded though that was not asked for",
+        LOAD,
+        "                if not source.unread:\n                    raise\n                return",
+        "                return",
+    ),
+    # -- stale ---------------------------------------------------------------------------------------------------------
+    Mutant(
+        "stale: memory serves on",
+        STACK,
+        "                until = expires if soft is None else soft  #",
+        "                until = expires  #",
+    ),
+    Mutant("stale: memory as the authority serves on", SHELF, "record.soft / 1000\n", "deadline\n"),
+    Mutant(
+        "stale: the soft expiry is not stored", LOAD, "one.expires, one.value, one.soft)", "one.expires, one.value)"
+    ),
+    Mutant(
+        "stale: refreshed too early",
+        LOAD,
+        "if entry.soft is not None and entry.soft <= now:",
+        "if entry.soft is not None:",
+    ),
+    Mutant("stale: refreshed too late", LOAD, "entry.soft <= now:", "entry.soft < now:"),
+    Mutant("stale: a copy in a flight has no age (E1)", LOAD, "stack.copy(stale[key], began)", "stale[key]"),
+    Mutant(
+        "stale: there is no leader at the beginning",
+        LOAD,
+        "            flight.defer(caller.alive, stale[key], stack.copy(stale[key], began), background.alive)\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "stale: a refresh stores over what came meanwhile (R20)",
+        LOAD,
+        "_Missing({key: entry.stamp for key, entry in seen.items()} if seen else {})",
+        "_Missing({}, list(seen or ()))",
+    ),
+    Mutant(
+        "stale: a refresh that fails ends in the thread",
+        LOAD,
+        "    except Exception as error:\n        count.failed",
+        "    except AssertionError as error:\n        count.failed",
+    ),
+    Mutant("stale: a lost refresh is never missed", LOAD, "            flight.rescue()\n", ""),
+    Mutant(
+        "stale: who waits is told when the refresh is over",
+        FLIGHT,
+        "            waiter.wake(Outcome(entry.value, expires=entry.expires))\n",
+        "            self.waiters.append(waiter)\n",
+    ),
+    Mutant(
+        "stale: a copy past its expiry is served by its flight",
+        LOAD,
+        "            if flight.outcome is None and old.live(stack.now_ms()):\n",
+        "            if flight.outcome is None:\n",
+    ),
+    Mutant("flight: a leader that is there is never lost", FLIGHT, " or time.monotonic() - self.since > LONGEST:", ":"),
+    Mutant(
+        "refresh: without bound (sync)",
+        BACKGROUND,
+        "if self._stopped or len(self._jobs) >= REFRESHES:",
+        "if self._stopped:",
+    ),
+    Mutant(
+        "refresh: without bound (async)", AIO, "if self._stopped or len(self._tasks) >= REFRESHES:", "if self._stopped:"
+    ),
+    Mutant(
+        "refresh: begun after close (sync)",
+        BACKGROUND,
+        "if self._stopped or len(self._jobs) >= REFRESHES:",
+        "if len(self._jobs) >= REFRESHES:",
+    ),
+    Mutant(
+        "refresh: tiers are asked after close",
+        BACKGROUND,
+        "                if self._stopped:\n                    raise Stopped\n",
+        "",
+    ),
+    Mutant(
+        "refresh: close waits for nobody",
+        BACKGROUND,
+        "            with job.step:\n                pass\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "refresh: a room is never free again (sync)",
+        BACKGROUND,
+        "            self._jobs.discard(job)\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "refresh: a room is never free again (async)",
+        AIO,
+        "        job.ending.add_done_callback(self._tasks.discard)\n",
+        "",
+    ),
+    Mutant(
+        "refresh: a closed loop keeps its rooms",
+        AIO,
+        "                if task.get_loop().is_closed():  #",
+        "                if False:  #",
+    ),
+    Mutant(
+        "refresh: a child counts its parent's",
+        BACKGROUND,
+        "            self._pid, self._jobs, self._lock = os.getpid(), set(), threading.Lock()\n",
+        "            pass\n",
+    ),
+    Mutant("refresh: a job that could not begin is alive", BACKGROUND, "            job.lost = True\n", ""),
+    Mutant("refresh: is in its callers loader", BACKGROUND, "    context.run(LOADING.set, ())\n", ""),
+    Mutant(
+        "refresh: aclose does not wait",
+        AIO,
+        "            await asyncio.wait(ending, timeout=GRACE)\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "refresh: aclose leaves threads alone",
+        AIO,
+        "            await asyncio.to_thread(threads.stop)\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "bypass: memory answers",
+        "store.py",
+        "        value = None if BYPASS.get() else self._hit(key)\n        if value is not None:\n            return value\n        plan =",
+        "        value = self._hit(key)\n        if value is not None:\n            return value\n        plan =",
+    ),
+    Mutant("bypass: tiers are asked", "operations.py", "        if BYPASS.get():\n", "        if False:\n"),
     # -- flights -----------------------------------------------------------------------------------------------------
     Mutant(
         "flight: late subscribers wait for ever",
@@ -522,7 +1093,7 @@ MUTANTS = [
     Mutant(
         "flight: a leader of the past lands it",
         FLIGHT,
-        "            if self.alive is not leader:\n                return\n            self._end",
+        "            if self.alive is not leader or self.outcome is not None:\n                return\n            self._end",
         "            self._end",
     ),
     Mutant(
@@ -544,8 +1115,8 @@ MUTANTS = [
         "            if waiter.wake(LEAD):\n                return\n",
         "            waiter.wake(LEAD)\n",
     ),
-    Mutant("flight: no rescue", FLIGHT, "        if not leader():\n", "        if False:\n"),
-    Mutant("flight: rescue from the living", FLIGHT, "        if not leader():\n", "        if True:\n"),
+    Mutant("flight: no rescue", FLIGHT, "        if not leader() or", "        if"),
+    Mutant("flight: rescue from the living", FLIGHT, "        if not leader() or", "        if True or"),
     Mutant(
         "flight: sync code on a loop's thread waits", FLIGHT, "if not caller.may_wait or _waits_for", "if _waits_for"
     ),
@@ -566,14 +1137,14 @@ MUTANTS = [
     Mutant(
         "flight: flights are never over",
         FLIGHT,
-        "            del self.group.flights[self.name]\n",
+        "            del table[self.name]\n",
         "            pass\n",
     ),
     Mutant(
         "flight: the flight of another is forgotten",
         FLIGHT,
-        "if self.group.flights.get(self.name) is self:",
-        "if self.name in self.group.flights:",
+        "if table.get(self.name) is self:",
+        "if self.name in table:",
     ),
     Mutant(
         "flight: a lost lead is not over",
@@ -586,7 +1157,7 @@ MUTANTS = [
     Mutant(
         "engine: parallel is one after the other (sync)",
         SYNC,
-        "        futures = [_pool().submit(self.perform, ask) for ask in effect.asks[1:]]\n",
+        '        futures = [pool("tiered", THREADS).submit(self.perform, ask) for ask in effect.asks[1:]]\n',
         "        from concurrent.futures import Future\n        futures = []\n        for ask in effect.asks[1:]:\n            futures.append(Future())\n            try:\n                futures[-1].set_result(self.perform(ask))\n            except Exception as error:\n                futures[-1].set_exception(error)\n",
     ),
     Mutant(
@@ -610,14 +1181,14 @@ MUTANTS = [
     Mutant(
         "engine: a loader is not known as one (sync)",
         SYNC,
-        "            with loading(effect.flight):\n                return effect",
-        "            with loading(None):\n                return effect",
+        "            with loading(effect.flights):\n                return effect",
+        "            with loading(()):\n                return effect",
     ),
     Mutant(
         "engine: a loader is not known as one (async)",
         AIO,
-        "            with loading(effect.flight):\n",
-        "            with loading(None):\n",
+        "            with loading(effect.flights):\n",
+        "            with loading(()):\n",
     ),
     Mutant(
         "engine: an interrupted thread keeps the lead",

@@ -10,25 +10,28 @@ import itertools
 import os
 import subprocess
 import sys
-from collections import Counter
+from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from tests.oracle import FOREVER, Oracle, Write
-from tiered import Memory, Tier, TieredStore
-from tiered.entry import DELETED, VALUE
-from tiered.errors import TieredError
+from tiered import Memory, Tier, TieredStore, WriteAround, WriteThrough
+from tiered.entry import DELETED, VALUE, Entry
+from tiered.errors import BatchError, Indeterminate, TieredError
 from tiered.plans import scan
-from tiered.plans.load import load
+from tiered.plans.load import Fresh, Source, load
 
 from .stand import evict
 from .tier import SimTier
+from .watch import Watch
 from .world import Cancelled, LoaderError, Task, World, process
 
-SEEDS = int(os.environ.get("SEEDS", "600"))
+SEEDS = int(os.environ.get("SEEDS", "200"))
 KEYS = ["a", "b", "c", "d"]
+THROUGH, STRICT = WriteThrough(), WriteThrough(strict=True)
 MEMORY_AGE, UPPER_AGE = 10.0, 20.0
 """Maximum ages of copies, seconds."""
 
@@ -46,6 +49,11 @@ class Shape:
     expiry: bool = True
     steps: bool = True
     keys: int = 4
+    loading: int = 4  # how often something is loaded, where 8 times something is read
+    mode: WriteThrough | WriteAround = THROUGH
+    plain: bool = False  # an authority without stamps
+    forgets: bool = False  # tests/simulation/test_modes.py: invalidate and clear
+    scoped: bool = False  # tests/simulation/test_modes.py: another namespace of the same tiers is busy too
 
 
 SHAPES = {
@@ -59,6 +67,7 @@ SHAPES = {
     "one key, two processes": Shape(faults=0.08, cancels=True, keys=1, expiry=False),
     "one key, no memory": Shape(processes=1, faults=0.1, cancels=True, keys=1, memory=False),
     "one key, two processes, clocks alike": Shape(faults=0.08, keys=1, memory=False, steps=False),
+    "one key, loads": Shape(processes=1, keys=1, memory=False, shared=0, loading=16, steps=False, expiry=False),
     "no faults": Shape(steps=False),
     "no faults, one key": Shape(steps=False, keys=1, expiry=False),
     "no faults, no memory": Shape(processes=3, memory=False, shared=2),
@@ -75,7 +84,8 @@ class Program:
         self.random = self.world.random
         self.down: dict[str, int] = {}  # tiers that fail until that step
         self.uppers = [SimTier(name) for name in ("upper", "lower")[: shape.shared]]
-        self.bottom = SimTier("bottom")
+        self.bottom = SimTier("bottom", plain=shape.plain)
+        self.space = ""
         self.values = itertools.count()
         self.oracle = Oracle(lambda: self.world.now)
         self.stores: list[TieredStore] = []
@@ -84,7 +94,7 @@ class Program:
             front = [Tier(Memory(max_entries=2, policy="lru"), ttl=MEMORY_AGE)] if shape.memory else []
             middle = [Tier(tier, ttl=UPPER_AGE) for tier in self.uppers]
             skew = self.random.choice([-5.0, 0.0, 0.001, 5.0]) if shape.steps else 0.0
-            store, clock = process([*front, *middle, self.bottom], number, skew)
+            store, clock = process([*front, *middle, self.bottom], number, skew, write=shape.mode)
             self.stores.append(store)
             self.clocks.append(clock)
         self.wrong = [0.0] * shape.processes  # by how much each clock was set back so far
@@ -94,9 +104,9 @@ class Program:
         self.detached: dict[tuple[int, str], int] = {}  # when a write of the key last went on in the process
         self.writing: list[tuple[int, list[str]]] = []
         self.errors: list[BaseException] = []
-        self.history: dict[str, list[bytes]] = {}  # the values that the authority had, one after the other
-        self.remembered: dict[tuple[int, str], bytes] = {}  # the stamps that memories had
-        self.under_way: Counter[tuple[int, str]] = Counter()  # get_or_load calls
+        self.watched = Watch(self, UPPER_AGE if shape.shared else MEMORY_AGE)
+        self.under_way: defaultdict[tuple[int, str], list[float]] = defaultdict(list)  # when get_or_load calls began
+        self.from_loads: set[bytes] = set()
         self.reads = 0
 
     def fault(self, level: str, name: str) -> float:
@@ -121,19 +131,8 @@ class Program:
         self.world.run()
 
     def watch(self) -> None:
-        """What must hold at any moment, beyond what any one read can show."""
-        for key in KEYS[: self.shape.keys]:
-            row = self.bottom.rows.get(("", key))
-            values = self.history.setdefault(key, [])
-            if row is not None and row.kind == VALUE and (not values or values[-1] != row.value):
-                assert row.value not in values, f"{key}: {row.value!r} is there again after {values[-1]!r} (R2)"
-                values.append(row.value)
-            for which, store in enumerate(self.stores if self.shape.memory else []):
-                entry = store._made.space.peek(key)
-                stamp = b"" if entry is None else entry.stamp
-                before = self.remembered.get((which, key), b"")
-                assert not stamp or stamp >= before, f"{key}: memory of {which} went back (R12)"
-                self.remembered[which, key] = stamp
+        strict = self.shape.mode == STRICT and not self.shape.forgets  # else the authority is changed behind the stack
+        self.watched.look(KEYS[: self.shape.keys], strict=strict)
 
     def pass_time(self) -> None:
         if self.shape.steps and self.random.random() < 0.3:
@@ -152,9 +151,16 @@ class Program:
         store = self.stores[which]
         some = KEYS[: self.shape.keys]
         keys = self.random.sample(some, min(len(some), self.random.choice([1, 1, 2, 3])))
-        operations = [self.read, self.write, self.delete, self.loads, self.upkeep]
-        [operation] = self.random.choices(operations, [8, 5, 2, 4, 3])
+        operations = self.operations()
+        [operation] = self.random.choices(list(operations), list(operations.values()))
         operation(which, store, keys)
+
+    def operations(self) -> dict[Callable[[int, TieredStore, list[str]], None], int]:
+        """What a process may do, and how often it does it."""
+        return {self.read: 8, self.write: 5, self.delete: 2, self.loads: self.shape.loading, self.upkeep: 3}
+
+    def row(self, key: str) -> Entry | None:
+        return self.bottom.rows.get((self.space, key))
 
     def spawn(self, name: str, which: int, plan: Any, done: Any) -> Task:
         def ended(value: Any, error: BaseException | None) -> None:
@@ -201,6 +207,8 @@ class Program:
             self.detached.update(((which, key), self.world.now) for key in keys)
             for write in logs:
                 self.oracle.end(write, error is None, seen_at=[clock.time() for clock in self.clocks])
+                if self.shape.plain and isinstance(error, Indeterminate | BatchError | Cancelled):
+                    write.reported = FOREVER  # E11
 
         self.spawn(f"write {keys}", which, plan, done)
 
@@ -210,42 +218,59 @@ class Program:
             self.load(which, store, keys[0])
 
     def load(self, which: int, store: TieredStore, key: str) -> None:
-        joins = self.under_way[which, key] > 0
-        self.under_way[which, key] += 1
-        judge = self.judge(which, joins=joins)
+        under_way, now = self.under_way[which, key], self.clocks[which].time()
+        under_way.append(now)
+        judge = self.judge(which, since=min(under_way))  # it may join the oldest of them
         value = b"%d" % next(self.values)
-        ttl = self.random.choice([None, None, 5.0]) if self.shape.expiry else None
+        ttl, stale = self.terms()
         fails = self.random.random() < 0.2
         task: list[Task] = []
         logs: list[Write] = []
 
-        def loader(_: str) -> bytes | None:
+        def loader(_: list[str]) -> bytes:
             if fails:
                 raise LoaderError
             logs.append(self.oracle.begin(key, value, which))
+            self.from_loads.add(value)
             return value
 
-        def expiry() -> int | None:  # asked for when the value is about to be stored
+        def admit(value: bytes, _: Any) -> dict[str, Fresh]:  # when the value is about to be stored
+            soft = None if ttl is None else self.clocks[which].time() + ttl
+            hard = None if soft is None else soft + stale
             for write in logs:
-                write.expires = None if ttl is None else self.clocks[which].time() + ttl
-            return None if ttl is None else int((self.clocks[which].time() + ttl) * 1000)
+                write.expires = hard
+            expiries = [None if at is None else int(at * 1000) for at in (hard, soft if stale else None)]
+            return {key: Fresh(value, *expiries)}
 
-        def done(found: Any, error: BaseException | None) -> None:
-            self.under_way[which, key] -= 1
-            for one in task:
-                self.flights.pop(one, None)
+        def over() -> None:
+            under_way.remove(now)
             for write in logs:
                 self.oracle.end(write, False, over=True)
+                if self.shape.plain and self.shape.faults:  # nor is it known whether storing it failed (E11)
+                    write.reported = write.ended = FOREVER
+
+        def done(found: Any, error: BaseException | None) -> None:
+            for one in task:
+                self.flights.pop(one, None)
+            self.loaded(task, over)
             if error is None:
-                judge(key, found)
+                judge(key, found.get(key))
 
         known = store._hit(key)
         if known is None:
             caller = self.world.caller(lambda: task[0])
-            plan = load(store._stack, key, loader, expiry, store._loaded, caller)
+            plan = load(store._stack, [key], Source(loader, admit), caller)
             task.append(self.spawn(f"load {key}", which, plan, done))
         else:
-            done(known, None)
+            done({key: known}, None)
+
+    def loaded(self, task: list[Task], over: Callable[[], None]) -> None:
+        """That call is over, and so is what it began."""
+        over()
+
+    def terms(self) -> tuple[float | None, float]:
+        """`ttl=` and `stale=` of a load."""
+        return self.random.choice([None, None, 5.0]) if self.shape.expiry else None, 0.0
 
     def loading(self, task: Task) -> None:
         """Single load: nobody else of this process is at it, unless a write came between, or that one was lost."""
@@ -287,38 +312,41 @@ class Program:
 
     # -- the judge -------------------------------------------------------------------------------------------------
 
-    def judge(self, which: int, *, joins: bool = False) -> Any:
-        """Judges what a read that begins now will return.
-
-        One that `joins` another's load may get what that one found when it began, though its time is over now.
-        """
+    def judge(self, which: int, since: float | None = None) -> Any:
+        """Judges what a read that begins now will return; of other processes, what it may have seen at `since`."""
         began, time, wrong = self.world.now, self.clocks[which].time(), self.wrong[which]
+        seen = time if since is None else since
 
         def check(key: str, value: bytes | None) -> None:
             self.reads += 1
             if value is not None:
                 [write] = [write for write in self.oracle.writes[key] if write.value == value] or [None]
-                if write is not None and write.expires is not None and not joins:
+                if write is not None and write.expires is not None:
                     slack = self.wrong[which] - wrong + 0.002
                     assert write.expires > time - slack, f"{key} {value!r} was served past its expiry"
             self.oracle.check(
-                key, value, began, "read", which, lambda other: self.bound(which, other, time), self.latest
+                key, value, began, "read", which, lambda other: self.bound(which, key, other, seen, began), self.latest
             )
 
         return check
 
-    def bound(self, which: int, other: Write, began: float) -> bool:
-        """Whether a read begun at `began` must see another process's acknowledged write.
+    def bound(self, which: int, key: str, other: Write, time: float, began: int) -> bool:
+        """Whether a read of `key` begun at step `began`, at `time`, must see another process's acknowledged write.
 
-        E1: its memory may hold an older copy up to its age. E2: so may a shared tier that the write did not reach.
+        E1: its memory may hold an older copy up to its age. E2: so may a shared tier that the write did not reach,
+        unless it was strict.
         """
         age = MEMORY_AGE if self.shape.memory else 0.0
-        if self.shape.shared and (self.shape.faults or self.shape.cancels or self.shape.outages):
+        if (
+            self.shape.shared
+            and self.shape.mode != STRICT
+            and (self.shape.faults or self.shape.cancels or self.shape.outages)
+        ):
             age = max(age, UPPER_AGE)
         if age == 0.0:
             return True
         since = other.seen_at[which] if other.seen_at else FOREVER
-        return bool(since + age + self.apart + sum(self.wrong) < began)
+        return bool(since + age + self.apart + sum(self.wrong) < time)
 
     def settle(self) -> None:
         """Faults end; every process repairs. Then tiers agree, nothing acknowledged is lost, nothing is left over."""
@@ -334,11 +362,11 @@ class Program:
             assert not any(level.marks or level.broken for level in stack.uppers)
             assert not self.shape.memory or not store._made.space._home.flights
         for key in KEYS:
-            row = self.bottom.rows.get(("", key))
+            row = self.row(key)
             value = row.value if row is not None and row.live(int(self.latest * 1000)) else None
             self.oracle.check(key, value, self.world.now, "the authority at the end", gone_by=self.latest)
             for tier in self.uppers:
-                copy = tier.rows.get(("", key))
+                copy = tier.rows.get((self.space, key))
                 if copy is not None and copy.kind in (VALUE, DELETED):
                     assert row is not None
                     assert copy.stamp == row.stamp, f"tiers disagree on {key}: {copy} over {row}"
@@ -351,7 +379,7 @@ class Program:
             clock.advance(60 + self.apart)
         for which, (store, clock) in enumerate(zip(self.stores, self.clocks, strict=True)):
             for key in KEYS:
-                row = self.bottom.rows.get(("", key))
+                row = self.row(key)
                 value = row.value if row is not None and row.live(int(clock.time() * 1000)) else None
                 answers: list[Any] = []
                 known = store._hits([key])

@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any
 
-from tiered.effects import Join, Load, Parallel, Sleep
+from tiered.effects import Join, Load, Parallel, Sleep, Spawn
 from tiered.errors import BackendUnavailable, BatchError, Indeterminate, TieredError
 from tiered.flight import LEAD, LOADING, Caller, Outcome, Waiter
 from tiered.store import TieredStore
@@ -57,6 +57,7 @@ class World:
         self.now = 0  # steps so far: the time of the oracle
         self.trace: list[tuple[int, str, str]] = []
         self.loads: Callable[[Task], None] = lambda task: None  # told of each task that comes to its loader
+        self.refreshing: Callable[[Task], Callable[[], None]] = lambda task: lambda: None  # told of refreshes, -> end
 
     def spawn(
         self,
@@ -64,8 +65,9 @@ class World:
         clock: FakeClock,
         plan: Generator[Any, Any, Any],
         done: Callable[[Any, BaseException | None], None],
+        began: int | None = None,
     ) -> Task:
-        task = Task(name, plan, clock, done, self.now)
+        task = Task(name, plan, clock, done, self.now if began is None else began)
         self.tasks.append(task)
         self._advance(task, lambda: next(plan))
         return task
@@ -128,16 +130,26 @@ class World:
             self._deliver(task, None)
         elif isinstance(effect, Join):
             self._deliver(task, task.woken.pop())
+        elif isinstance(effect, Spawn):
+            self._deliver(task, self.random.random() < 0.8 and self._background(task, effect))
         elif isinstance(effect, Load):
             if self.random.random() < 0.5:
                 return  # a slow loader
             try:
-                value = effect.function(effect.key)
+                value = effect.function(effect.argument)
             except Exception as error:
                 value = error
             self._answer(task, value)
         else:
             self._answer(task, self._ask(effect))
+
+    def _background(self, task: Task, effect: Spawn) -> bool:
+        """A refresh is a task like any other, under the flight of the one that began it."""
+        refresh: list[Task] = []
+        plan = effect.plan(self.caller(lambda: refresh[0]))
+        ended = self.refreshing(task)
+        refresh.append(self.spawn(task.name, task.clock, plan, lambda value, error: ended(), task.began))
+        return True
 
     def _answer(self, task: Task, answer: Any) -> None:
         """It arrives now, or in a later step, or much later."""

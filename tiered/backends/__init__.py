@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .foreign import Foreign as Foreign
     from .memory import Memory as Memory
     from .sql import SQL as SQL
 
-__all__ = ["SQL", "Memory"]
+__all__ = ["SQL", "Foreign", "Memory"]
 
 
 if not TYPE_CHECKING:  # else a misspelt name would pass every type checker

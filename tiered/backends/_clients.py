@@ -19,11 +19,16 @@ from typing import Any, TypeAlias
 
 import aiosqlite
 from sqlalchemy import URL, Engine, NullPool, PoolProxiedConnection, create_engine
+from sqlalchemy.dialects import registry
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from ..errors import BackendUnavailable
 from . import _sqlite
 from ._requests import Query, Slots, Transaction, Turn
+from ._sql_batches import Schema
+
+# SQLAlchemy imports a dialect at first use. A fork in another thread meanwhile leaves the child waiting for ever.
+_DIALECTS = [registry.load(f"sqlite.{driver}") for driver in ("pysqlite", "aiosqlite")]
 
 Request: TypeAlias = Query | Transaction
 
@@ -41,7 +46,7 @@ def _crowded(request: Request, began: float) -> BackendUnavailable:
 class ThreadPool:
     """Connections for blocking callers, from any thread."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, schema: Schema) -> None:
         self._path = path
         # SQLAlchemy connects; the slots bound how many there are. Its QueuePool counts connections and waits under
         # locks in Python code, where an interrupt can lose a count or leave a lock held.
@@ -49,7 +54,7 @@ class ThreadPool:
             URL.create("sqlite+pysqlite", database=path),
             poolclass=NullPool,
             pool_reset_on_return=None,
-            connect_args=_sqlite.CONNECT,
+            connect_args={**_sqlite.CONNECT, "schema": schema},
         )
         self._idle: deque[PoolProxiedConnection] = deque()  # the last used, with the warmest page cache, goes first
         self._readers = Slots(READERS)
@@ -104,7 +109,7 @@ class ThreadPool:
         try:
             return self._engine.raw_connection()
         except sqlite3.Error as error:
-            raise _sqlite.explain(error, self._path) from error
+            raise _sqlite.unconnected(error, self._path) from error
 
     def close(self) -> None:
         """Close what is idle now, and what is in use when it is returned."""
@@ -125,6 +130,28 @@ def _drain(idle: deque[PoolProxiedConnection]) -> None:
         held.close()
 
 
+async def hop(driver: Any, session: _sqlite.Performer, request: Request, deadline: float) -> Any:
+    """Have `session` perform a request in the driver's thread. It has ended when this returns, or is cancelled."""
+    ended = threading.Event()
+
+    def job() -> Any:
+        try:
+            return session.perform(request, deadline)
+        finally:
+            ended.set()
+
+    try:
+        # aiosqlite has no public way to run a function in its thread; SQLAlchemy does as we do
+        return await driver._execute(job)  # noqa: SLF001
+    except asyncio.CancelledError:
+        # again and again: an interruption is lost on a statement that has not quite begun
+        try:
+            await _until(ended.is_set, session.abandon)
+        finally:
+            session.resume()
+        raise
+
+
 class LoopPool:
     """Connections for the tasks of one event loop, each with its aiosqlite thread.
 
@@ -132,14 +159,14 @@ class LoopPool:
     or `close`, which may run in any thread.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, schema: Schema) -> None:
         self._engine: AsyncEngine = create_async_engine(
             URL.create("sqlite+aiosqlite", database=path),
             pool_size=READERS + 1,
             max_overflow=-1,  # the semaphores bound how many there are: the pool itself never waits
             pool_use_lifo=True,  # the connection used last has the warmest page cache
             pool_reset_on_return=None,  # a Session ends its transactions itself
-            connect_args={**_sqlite.CONNECT, "async_creator_fn": _connected},
+            connect_args={**_sqlite.CONNECT, "schema": schema, "async_creator_fn": _connected},
         )
         self._path = path
         self._readers = asyncio.Semaphore(READERS)  # serves in the order they came
@@ -176,32 +203,16 @@ class LoopPool:
         try:
             held = await self._engine.raw_connection()
         except sqlite3.Error as error:
-            raise _sqlite.explain(error, self._path) from error
+            raise _sqlite.unconnected(error, self._path) from error
         driver: Any = held.driver_connection
         with self._lock:
             closed = self._closed
             self._idle.discard(driver)
         session = driver._connection  # noqa: SLF001
-        ended = threading.Event()
-
-        def job() -> Any:
-            try:
-                return session.perform(request, deadline)
-            finally:
-                ended.set()
-
         try:
             if closed:
                 raise _sqlite.Gone
-            # aiosqlite has no public way to run a function in its thread; SQLAlchemy does as we do
-            return await driver._execute(job)  # noqa: SLF001
-        except asyncio.CancelledError:
-            # again and again: an interruption is lost on a statement that has not quite begun
-            try:
-                await _until(ended.is_set, session.abandon)
-            finally:
-                session.resume()
-            raise
+            return await hop(driver, session, request, deadline)
         finally:
             with self._lock:
                 fit = not (self._closed or session is None or session.closed)
@@ -280,8 +291,9 @@ _Held: TypeAlias = tuple[LoopPool, AsyncGenerator[None, None]]
 class Clients:
     """All pools of one backend: made at first use, renewed after a fork, made again after close()."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, schema: Schema) -> None:
         self.path = path
+        self._schema = schema
         self._renew()
         _alive.add(self)
 
@@ -296,7 +308,7 @@ class Clients:
             pool = self._threads
             if pool is None:
                 with self._lock:
-                    pool = self._threads = self._threads or ThreadPool(self.path)
+                    pool = self._threads = self._threads or ThreadPool(self.path, self._schema)
             try:
                 return pool.perform(request, deadline)
             except _sqlite.Gone:  # closed before the request was sent: a closed pool is no longer ours
@@ -316,7 +328,7 @@ class Clients:
         loop = asyncio.get_running_loop()
         held = self._loops.get(loop)
         if held is None:
-            pool = LoopPool(self.path)
+            pool = LoopPool(self.path, self._schema)
             guard = self._guard(pool, loop)
             await anext(guard)
             with self._lock:

@@ -11,7 +11,7 @@ import threading
 import weakref
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Hashable, MutableMapping
+from collections.abc import Callable, Hashable, MutableMapping
 from math import inf
 
 from ..clock import SYSTEM
@@ -30,6 +30,9 @@ MARKS = 1_024
 """Deletions and voids remembered, of all namespaces together."""
 
 
+STEP = 1.0
+"""Seconds that wall time may step back before copies are let go of: so much longer would they live."""
+
 EMPTY_HOME = 600
 """Bytes of a home and the tables that are mostly empty."""
 
@@ -45,7 +48,8 @@ class Shelf(ABC):
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.homes: weakref.WeakValueDictionary[tuple[str, Hashable], Home] = weakref.WeakValueDictionary()
-        self.time = SYSTEM.time
+        self.time = self._monotonic = SYSTEM.time
+        self._ahead = 0.0  # wall time before monotonic time, at its highest
         self.expired = 0
         self.pause = PAUSE
         self._marks: OrderedDict[Slot, None] = OrderedDict()  # oldest first
@@ -91,8 +95,27 @@ class Shelf(ABC):
     def remove(self, slot: Slot) -> None:
         """Let go of a slot that is held."""
 
+    def watch(self, time: Callable[[], float], monotonic: Callable[[], float]) -> None:
+        """Judge expiry by `time`, which is known to have stepped back by `monotonic`."""
+        if (time, monotonic) != (self.time, self._monotonic):
+            self.time, self._monotonic = time, monotonic
+            self._ahead = time() - monotonic()
+
+    def _look(self) -> None:
+        """Copies would outlive their maximum age by as much as wall time steps back (R10): they go."""
+        ahead = self.time() - self._monotonic()
+        if ahead > self._ahead:
+            self._ahead = ahead
+        elif ahead < self._ahead - STEP:
+            self._ahead = ahead
+            for home in list(self.homes.values()):
+                if home.owner is not None:  # None: the authority's entries, which expire when they expire
+                    for slot in list(home.slots.values()):
+                        self.remove(slot)
+
     def read(self, home: Home, count: int) -> None:
         """`count` keys are asked for: reads do what writes do, so that nothing lingers where nothing is written."""
+        self._look()
         if self.pause <= 0:
             self.tidy(home)
         self.pause -= count
@@ -340,7 +363,10 @@ def rare(home: Home, deadline: float, seen: float, record: Entry | None) -> Rare
     slot = Rare()
     slot.home = home
     slot.seen, slot.record = seen, record
-    slot.deadline = deadline if record is None or record.kind == VALUE else 0.0
+    if record is None:
+        slot.deadline = deadline
+    else:  # past its soft expiry a value is for those who look at its record
+        slot.deadline = 0.0 if record.kind != VALUE or record.soft is None else record.soft / 1000
     return slot
 
 

@@ -43,6 +43,8 @@ class Slot(Item):
 class Rare(Slot):
     """A slot with what few need: a mark or a soft expiry (`record`), or a sliding time to live (`seen`).
 
+    With a soft expiry `deadline` is that: hits stop there, and `due` is when the value is gone.
+
     With a sliding time to live `deadline` is the cap, and the slot also needs a hit every `home.sliding` seconds.
     A hit only writes `seen`, with the time it began: an overwrite that it races with loses nothing by it.
     """
@@ -61,7 +63,7 @@ class Rare(Slot):
 
     @property
     def due(self) -> float:
-        if self.record is not None and self.record.kind != VALUE:
+        if self.record is not None:
             return inf if self.record.expires is None else self.record.expires / 1000
         return self.deadline if self.home.sliding is None else min(self.deadline, self.seen + self.home.sliding)
 

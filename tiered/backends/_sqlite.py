@@ -1,4 +1,4 @@
-"""SQLite: the schema, its statements, and one connection that performs requests.
+"""SQLite: one connection that performs requests, and how a file is opened.
 
 Whatever blocks, blocks here, in the caller's thread or in aiosqlite's. A lock is waited for up to the request's
 deadline; a file is looked at before anything is changed in it.
@@ -11,82 +11,17 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ..effects import drive
 from ..errors import BackendUnavailable, CorruptEntry, ForeignValue, Indeterminate, TieredError
 from ._requests import Many, Query, Transaction
+from ._sql_batches import Schema
 
 T = TypeVar("T")
 
-# `value` comes last: SQLite walks a spilled value's overflow pages to reach a column behind it.
-# `expires_at`: NULL never expires; > 0 a value until then; < 0 not a value (deleted, invalid) since minus that.
-# No NOT NULL on stamp and value: a damaged row must be readable to be reported.
-SCHEMA = {
-    "tiered_entries": """
-        CREATE TABLE IF NOT EXISTS tiered_entries (
-            namespace BLOB NOT NULL, key BLOB NOT NULL, stamp BLOB, expires_at INTEGER, value BLOB,
-            PRIMARY KEY (namespace, key))""",
-    "tiered_entries_expiry": """
-        CREATE INDEX IF NOT EXISTS tiered_entries_expiry ON tiered_entries (namespace, expires_at)
-        WHERE expires_at IS NOT NULL""",
-    "tiered_meta": """
-        CREATE TABLE IF NOT EXISTS tiered_meta (namespace BLOB NOT NULL PRIMARY KEY, purged_stamp BLOB)""",
-}
-_SHAPES = {  # table -> {column: (type, not null, place in the primary key)}
-    "tiered_entries": {
-        "namespace": ("BLOB", 1, 1),
-        "key": ("BLOB", 1, 2),
-        "stamp": ("BLOB", 0, 0),
-        "expires_at": ("INTEGER", 0, 0),
-        "value": ("BLOB", 0, 0),
-    },
-    "tiered_meta": {"namespace": ("BLOB", 1, 1), "purged_stamp": ("BLOB", 0, 0)},
-}
-
-# 0 stands for a row whose columns are of the wrong type, NULL for no row.
-RECORD = """CASE WHEN typeof(t.stamp) = 'blob' AND typeof(t.expires_at) IN ('integer', 'null')
-            THEN ifnull(t.value, 0) WHEN t.key IS NULL THEN NULL ELSE 0 END"""
-STAMP = "t.stamp"
-_BY_JSON = """SELECT {} FROM json_each(?) j
-              LEFT JOIN tiered_entries t ON t.namespace = ? AND t.key = CAST(j.value AS BLOB)"""
-READ, READ_STAMPS = _BY_JSON.format(RECORD), _BY_JSON.format(STAMP)
-
-_INSERT = "INSERT INTO tiered_entries (namespace, key, stamp, expires_at, value) VALUES (?, ?, ?, ?, ?)"
-_UPSERT = f"""{_INSERT} ON CONFLICT (namespace, key) DO UPDATE
-              SET stamp = excluded.stamp, expires_at = excluded.expires_at, value = excluded.value WHERE """
-_DAMAGED = "typeof(stamp) <> 'blob' OR length(stamp) <> 12"  # must not refuse writes for ever
-_INVALID = "substr({}.value, 15, 1) IN (x'02', x'0A')"  # the record's flags: kind invalid, with and without expiry
-_RENEWED = "expires_at > 0 AND (excluded.expires_at IS NULL OR excluded.expires_at > expires_at)"  # a copy, read again
-PUT = f"""{_UPSERT} excluded.stamp > stamp OR {_DAMAGED} OR (excluded.stamp = stamp AND ({_RENEWED}
-          OR ({_INVALID.format("tiered_entries")} AND NOT {_INVALID.format("excluded")})))"""
-VOID = f"{_UPSERT} excluded.stamp >= stamp OR {_DAMAGED}"
-ADD = f"{_INSERT} ON CONFLICT DO NOTHING"
-CHANGE = "UPDATE tiered_entries SET stamp = ?, expires_at = ?, value = ? WHERE namespace = ? AND key = ? AND stamp = ?"
-
-RETRACT = (
-    f"DELETE FROM tiered_entries WHERE namespace = ? AND key = ? AND stamp = ? AND {_INVALID.format('tiered_entries')}"
-)
-SPACES = """WITH RECURSIVE found(name) AS (
-              SELECT min(namespace) FROM tiered_entries WHERE namespace >= ?1 AND namespace < ?2 UNION ALL
-              SELECT (SELECT min(namespace) FROM tiered_entries WHERE namespace > name AND namespace < ?2) FROM found
-              WHERE name IS NOT NULL)
-            SELECT name FROM found WHERE name IS NOT NULL"""
-
-SCAN = """SELECT key FROM tiered_entries WHERE namespace = ? AND key {} ? AND key < ?
-          AND (expires_at IS NULL OR expires_at > ?) ORDER BY key LIMIT ?"""
-SCAN_AFTER, SCAN_FROM = SCAN.format(">"), SCAN.format(">=")
-
-# One range holds both: from the oldest tombstone past its grace (negative) up to values expired now.
-DUE = """SELECT key, stamp, expires_at FROM tiered_entries
-         WHERE namespace = ? AND expires_at >= ? AND expires_at <= ? ORDER BY expires_at LIMIT ?"""
-BURY = "UPDATE tiered_entries SET expires_at = ?, value = ? WHERE namespace = ? AND key = ?"
-DROP = "DELETE FROM tiered_entries WHERE namespace = ? AND key = ?"
-KEEP = "UPDATE tiered_entries SET expires_at = NULL WHERE namespace = ? AND key = ?"
-PURGED = """INSERT INTO tiered_meta (namespace, purged_stamp) VALUES (?, ?) ON CONFLICT (namespace) DO UPDATE
-            SET purged_stamp = max(ifnull(purged_stamp, x''), excluded.purged_stamp)"""
 PING = "PRAGMA schema_version"  # reads the file, and no row
 
 _PRAGMAS = (
@@ -107,23 +42,32 @@ class Gone(Exception):
     """The connection was closed, by a fork or by close(): take another."""
 
 
-class Session(sqlite3.Connection):
-    """One connection to one file. Performs requests, one at a time, in whichever thread calls."""
+class Text:
+    """Stands for TEXT where there should be bytes: no text is asked for, and what is there may be no UTF-8."""
 
-    def __init__(self, database: str, **options: Any) -> None:
-        self.path = database
+    def __init__(self, raw: bytes) -> None:
+        """Its content may be secret, and is of no use."""
+
+
+class Performer:
+    """Performs requests on one connection, one at a time, in whichever thread calls."""
+
+    path: str
+    execute: Callable[..., sqlite3.Cursor]
+    executemany: Callable[..., sqlite3.Cursor]
+    interrupt: Callable[[], None]
+    set_progress_handler: Callable[..., None]
+    create_function: Callable[..., None]
+    in_transaction: Any
+
+    def __init__(self, path: str, schema: Schema) -> None:
+        self.path = path
         self.closed = False
+        self._schema = schema
         self._ready = False
-        self._broken = False  # to be closed after this request
+        self._broken = False  # not to be used after this request
         self._abandoned = False
         self._gate = threading.Lock()
-        with _registry:
-            try:
-                super().__init__(database, **options)
-                _sessions.add(self)
-            except KeyboardInterrupt:  # it is raised after a call, so it has been opened
-                self.close()
-                raise
 
     def perform(self, request: Query | Transaction, deadline: float) -> Any:
         """The answer to `request`; locks are waited for until `deadline` (monotonic seconds).
@@ -137,13 +81,16 @@ class Session(sqlite3.Connection):
                 # a C function all through: in Python code a pending interrupt would be raised, and lost in SQLite
                 late = map(float(deadline).__lt__, iter(time.monotonic, None)).__next__
                 self.set_progress_handler(late, _STEPS)
-                if not self._ready:
-                    self._broken = True
-                    self._prepare(deadline)
-                    self._ready, self._broken = True, False
-                if isinstance(request, Transaction):
-                    return self._transact(request, deadline)
-                return self._patiently(lambda: self._statement(request), deadline)
+                self._be_ready(deadline)
+                try:
+                    return self._attempt(request, deadline)
+                except sqlite3.OperationalError as error:
+                    if not str(error).startswith("no such table"):
+                        raise
+                self._rollback()
+                self._ready = False  # somebody dropped it while this connection was open
+                self._be_ready(deadline)
+                return self._attempt(request, deadline)
             except sqlite3.Error as error:
                 self._broken = True
                 if _code(error) == sqlite3.SQLITE_INTERRUPT:
@@ -155,9 +102,8 @@ class Session(sqlite3.Connection):
             finally:
                 self.set_progress_handler(None, 0)
                 self._rollback()
-                if self._broken:  # the next use connects and looks at the file afresh
-                    self.closed = True
-                    self.close()
+                if self._broken:
+                    self._discard()
 
     def fit(self) -> bool:
         """Whether another request may be performed. After an interrupt (Ctrl-C) a transaction may be left open."""
@@ -178,27 +124,37 @@ class Session(sqlite3.Connection):
         """After `abandon`, once the request has ended: take requests again."""
         self._abandoned = False
 
-    def shut(self, wait: float = -1) -> None:
-        """Close once the request being performed has ended; leave it open when that takes over `wait` seconds."""
-        if self._gate.acquire(timeout=wait):
-            try:
-                self.closed = True
-                self.close()
-            finally:
-                self._gate.release()
+    # -- each kind of connection in its own way ----------------------------------------------------------------
+
+    def _prepare(self, deadline: float) -> None:
+        """Look at the file, and make what is missing."""
+        raise NotImplementedError
+
+    def _discard(self) -> None:
+        """After a failure."""
+        raise NotImplementedError
 
     # -- statements --------------------------------------------------------------------------------------------
+
+    def _attempt(self, request: Query | Transaction, deadline: float) -> Any:
+        if isinstance(request, Transaction):
+            return self._transact(request, deadline)
+        return self._patiently(lambda: self._statement(request), deadline)
 
     def _statement(self, request: Query | Many) -> Any:
         if self._abandoned:
             raise BackendUnavailable("cancelled; nothing was written")
         if isinstance(request, Many):
             return self.executemany(request.sql, request.rows).rowcount
+        collected: list[Any] = []
+        if request.collects:
+            self.create_function("tiered_collect", 1, collected.append)
         cursor = self.execute(request.sql, request.params() if callable(request.params) else request.params)
         try:
-            return request.shape(cursor)
+            return request.shape(_arrivals(cursor, collected) if request.collects else cursor)
         finally:
             cursor.close()
+            collected.clear()  # the connection keeps the function
 
     def _transact(self, request: Transaction, deadline: float) -> Any:
         op = request.begin()  # before the lock: others write while this encodes
@@ -243,25 +199,22 @@ class Session(sqlite3.Connection):
                     ) from error
                 time.sleep(_PAUSE)
 
-    # -- opening -----------------------------------------------------------------------------------------------
+    # -- the schema --------------------------------------------------------------------------------------------
 
-    def _prepare(self, deadline: float) -> None:
-        """Look at the file, and only then switch it to WAL and make what is missing. Safe in many processes."""
-        self.execute(_SLICE)
-        missing = self._patiently(self._missing, deadline)
-        mode = self._patiently(lambda: self.execute("PRAGMA journal_mode = WAL").fetchone()[0], deadline)
-        if mode != "wal":
-            raise BackendUnavailable(
-                f"the file system of {self.path} does not support SQLite's write-ahead log: use a local disk"
-            )
-        for pragma in _PRAGMAS:
-            self.execute(pragma)
-        if missing:
-            self._patiently(lambda: self.execute("BEGIN IMMEDIATE"), deadline)
-            for name in self._missing():
-                self.execute(SCHEMA[name])
-            self._missing()  # again: another program may have made tables of these names meanwhile
-            self.execute("COMMIT")
+    def _be_ready(self, deadline: float) -> None:
+        if not self._ready:
+            self._broken = True
+            self._prepare(deadline)
+            self._ready, self._broken = True, False
+
+    def _make(self, deadline: float) -> None:
+        """Make what is missing. Safe in many processes."""
+        self._patiently(lambda: self.execute("BEGIN IMMEDIATE"), deadline)
+        for name in self._missing():
+            for statement in self._schema.makes[name]:
+                self.execute(statement)
+        self._missing()  # again: another program may have made tables of these names meanwhile
+        self.execute("COMMIT")
 
     def _missing(self) -> list[str]:
         """What of the schema is not there yet.
@@ -275,19 +228,79 @@ class Session(sqlite3.Connection):
                 f"{self.path} holds its text as {encoding}, which tiered does not support: "
                 "it was left untouched; use another file (SQLite makes UTF-8 files unless told otherwise)"
             )
-        there = {
-            name for (name,) in self.execute("SELECT name FROM sqlite_master WHERE name LIKE 'tiered\\_%' ESCAPE '\\'")
-        }
-        for table, columns in _SHAPES.items():
+        holes = ",".join("?" * len(self._schema.makes))
+        named = self.execute(f"SELECT name FROM sqlite_master WHERE name IN ({holes})", list(self._schema.makes))
+        there = {name for (name,) in named}
+        for table, columns in self._schema.shapes.items():
             if table not in there:
                 continue
-            info = self.execute('SELECT name, type, "notnull", pk FROM pragma_table_info(?)', (table,))
-            if {name: (kind.upper(), notnull, pk) for name, kind, notnull, pk in info} != columns:
+            found = {
+                name: (kind.upper(), notnull, place)
+                for name, kind, notnull, place in self.execute(
+                    'SELECT name, type, "notnull", pk FROM pragma_table_info(?)', (table,)
+                )
+            }
+            if found.keys() != columns.keys() or not all(
+                found[name][0] in kinds and found[name][1:] == (notnull, place)
+                for name, (kinds, notnull, place) in columns.items()
+            ):
                 raise ForeignValue(
                     f"{self.path} has a table {table} of another shape, not made by tiered: "
                     "it was left untouched; use another file, or rename that table"
                 )
-        return [name for name in SCHEMA if name not in there]
+        return [name for name in self._schema.makes if name not in there]
+
+
+class Session(Performer, sqlite3.Connection):
+    """A connection of ours to one file."""
+
+    def __init__(self, database: str, *, schema: Schema, **options: Any) -> None:
+        Performer.__init__(self, database, schema)
+        with _registry:
+            try:
+                sqlite3.Connection.__init__(self, database, **options)
+                _sessions.add(self)
+            except KeyboardInterrupt:  # it is raised after a call, so it has been opened
+                self.close()
+                raise
+
+    def shut(self, wait: float = -1) -> None:
+        """Close once the request being performed has ended; leave it open when that takes over `wait` seconds."""
+        if self._gate.acquire(timeout=wait):
+            try:
+                self.closed = True
+                self.close()
+            finally:
+                self._gate.release()
+
+    def _prepare(self, deadline: float) -> None:
+        """Look at the file, and only then switch it to WAL and make what is missing. Safe in many processes."""
+        self.text_factory = str
+        self.execute(_SLICE)
+        missing = self._patiently(self._missing, deadline)
+        mode = self._patiently(lambda: self.execute("PRAGMA journal_mode = WAL").fetchone()[0], deadline)
+        if mode != "wal":
+            raise BackendUnavailable(
+                f"the file system of {self.path} does not support SQLite's write-ahead log: use a local disk"
+            )
+        for pragma in _PRAGMAS:
+            self.execute(pragma)
+        if missing:
+            self._make(deadline)
+        self.text_factory = Text
+
+    def _discard(self) -> None:
+        """The next use connects and looks at the file afresh."""
+        self.closed = True
+        self.close()
+
+
+def _arrivals(cursor: sqlite3.Cursor, collected: list[Any]) -> Iterator[list[Any]]:
+    """What has been collected at each row and at the end; a list is valid until the next."""
+    for _ in cursor:  # may run a row ahead
+        yield collected
+        collected.clear()
+    yield collected
 
 
 CONNECT = {"factory": Session, "isolation_level": None, "check_same_thread": False, "timeout": 0}
@@ -321,6 +334,13 @@ def explain(error: sqlite3.Error, path: str) -> TieredError:
         refused = BackendUnavailable(f"{path}: {reasons.get(code, str(error))}; nothing was written")
     refused.answered = code in reasons or code == sqlite3.SQLITE_CANTOPEN
     return refused
+
+
+def unconnected(error: sqlite3.Error, path: str) -> Exception:
+    """Why there is no connection. A fork closes also one that SQLAlchemy is still at: then take another."""
+    if isinstance(error, sqlite3.ProgrammingError) and "closed database" in str(error):
+        return Gone()
+    return explain(error, path)
 
 
 def _unopened(path: Path) -> str:

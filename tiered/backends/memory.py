@@ -116,9 +116,11 @@ class Memory(BaseBackend):
         sliding: float | None = None,
         *,
         owner: Hashable | None = None,
+        monotonic: Callable[[], float] | None = None,
     ) -> Space:
         """A handle on one namespace, for a stack: `time()` is wall seconds, `sliding` the idle seconds allowed.
 
+        Where `monotonic()` shows that wall time stepped back, the copies of all handles with an `owner` are let go of.
         Entries are shared by the handles of equal `owner` only: what they are copies of, and by which rules. None is
         this object as a backend. Raises ConfigurationError when another handle in use slides by another time.
         """
@@ -126,7 +128,7 @@ class Memory(BaseBackend):
             time = _time.time  # what it calls: a third of a hit less
         shelf = self._shelf
         with shelf.lock:
-            shelf.time = time
+            shelf.watch(time, monotonic or time)
             home = shelf.home(namespace, owner)
             if home.sliding != sliding:
                 if any(user() is not None for user in home.users):

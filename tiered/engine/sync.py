@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from ..clock import Clock
-from ..effects import Join, Load, Parallel, Plan, Sleep, drive
+from ..effects import Join, Load, Parallel, Plan, Sleep, Spawn, drive
 from ..flight import LOADING, Caller, Flight, Outcome, Waiter
+from .background import Threads, pool
 
 T = TypeVar("T")
 
@@ -28,6 +27,7 @@ class SyncEngine:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._background = Threads(self.perform)
 
     def caller(self) -> Caller:
         """Sync code on the thread of a running loop must not wait: what it waits for may need that loop."""
@@ -44,14 +44,25 @@ class SyncEngine:
         if isinstance(effect, Sleep):
             return self._clock.sleep(effect.seconds)
         if isinstance(effect, Load):
-            with loading(effect.flight):
-                return effect.function(effect.key)
+            with loading(effect.flights):
+                return effect.function(effect.argument)
         if isinstance(effect, Join):
             return _join(effect.flight, effect.caller)
+        if isinstance(effect, Spawn):
+            return self._background.spawn(effect)
         return effect.level.backend.run(effect.op(), effect.level.timeout)
 
+    @property
+    def busy(self) -> bool:
+        """Whether refreshes are under way."""
+        return self._background.busy
+
+    def stop(self) -> None:
+        """End the refreshes, and begin no more: the store is being closed."""
+        self._background.stop()
+
     def _parallel(self, effect: Parallel) -> list[Any]:
-        futures = [_pool().submit(self.perform, ask) for ask in effect.asks[1:]]
+        futures = [pool("tiered", THREADS).submit(self.perform, ask) for ask in effect.asks[1:]]
         first: Any
         try:
             first = self.perform(effect.asks[0])
@@ -61,9 +72,9 @@ class SyncEngine:
 
 
 @contextmanager
-def loading(flight: Flight | None) -> Iterator[None]:
-    """Marks the code inside as the loader of a flight, so that it never waits for itself."""
-    token = LOADING.set((*LOADING.get(), flight)) if flight is not None else None
+def loading(flights: Sequence[Flight]) -> Iterator[None]:
+    """Marks the code inside as the loader of these flights, so that it never waits for itself."""
+    token = LOADING.set((*LOADING.get(), *flights)) if flights else None
     try:
         yield
     finally:
@@ -98,17 +109,3 @@ def _join(flight: Flight, caller: Caller) -> Outcome:
         if woken and woken[0].lead:
             flight.hand_over(caller.alive)
         raise
-
-
-_pools: dict[int, ThreadPoolExecutor] = {}
-_pools_lock = threading.Lock()
-
-
-def _pool() -> ThreadPoolExecutor:
-    """One pool a process; a forked child has none of its parent's threads."""
-    pid = os.getpid()
-    pool = _pools.get(pid)
-    if pool is None:
-        with _pools_lock:
-            pool = _pools.setdefault(pid, ThreadPoolExecutor(THREADS, thread_name_prefix="tiered"))
-    return pool

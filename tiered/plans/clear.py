@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ..effects import Plan, Spaces, Void
+from ..effects import Fetch, Plan, Spaces
 from ..errors import TieredError
 from ..level import Level
 from .delete import delete
 from .publish import Writing, void
+from .read import believe
 from .scan import PAGE, page
 from .stack import Stack, ask, log
 
@@ -17,6 +18,7 @@ def invalidate(stack: Stack, keys: Iterable[str]) -> Plan[None]:
     """Forget the copies of `keys` above the authority, and the loads under way."""
     names = list(dict.fromkeys(keys))
     with Writing(stack, names) as writing:
+        yield from _catch_up(stack, names)
         stamp = writing.stamp(names)
         stack.flights.detach(stack.space, names)
         yield from void(stack, dict.fromkeys(names, stamp))
@@ -41,29 +43,38 @@ def clear(stack: Stack, prefix: str) -> Plan[int]:
         if len(keys) < PAGE:
             break
         after = keys[-1]
-    stamp = stack.clock.draw()
     for level in stack.uppers:
         try:
-            yield from _void_all(stack, level, prefix, stamp)
+            yield from _void_all(stack, level, prefix)
         except TieredError as error:
             log.warning("tier %s: not cleared, so not trusted up to now: %s", level.name, error)
-            level.distrust(stamp, stack.clock.monotonic())
-    stack.front.sweep(prefix, stamp)
+            level.distrust(stack.clock.draw(), stack.clock.monotonic())
+    stack.front.sweep(prefix, stack.clock.draw())
     with stack.flights.lock:
         flying = [key for space, key in stack.flights.flights if space == stack.space and key.startswith(prefix)]
     stack.flights.detach(stack.space, flying)
     return count
 
 
-def _void_all(stack: Stack, level: Level, prefix: str, stamp: bytes) -> Plan[None]:
-    """Copies of keys that the authority does not list: expired, lost, or deleted there long ago."""
+def _catch_up(stack: Stack, keys: Sequence[str]) -> Plan[None]:
+    """Advance the clock past the copies: what a clock ahead of ours stamped would outlive the void."""
+    fetches = [Fetch(level, stack.space, keys) for level in stack.uppers]
+    for level, answer in zip(stack.uppers, (yield from ask(stack, fetches)), strict=True):
+        if not isinstance(answer, TieredError):
+            yield from believe(stack, level, keys, answer)
+
+
+def _void_all(stack: Stack, level: Level, prefix: str) -> Plan[None]:
+    """Copies of keys that the authority does not list: expired, lost, or deleted there long ago.
+
+    Each is voided in every tier, for a read under way may bring it up from one to another.
+    """
     after: str | None = None
     while True:
         keys = yield from page(stack, level, prefix, after)
         if keys:
-            [answer] = yield from ask(stack, [Void(level, stack.space, [(key, stamp) for key in keys])])
-            if isinstance(answer, TieredError):
-                raise answer
+            yield from _catch_up(stack, keys)
+            yield from void(stack, dict.fromkeys(keys, stack.clock.draw()))
         if len(keys) < PAGE:
             return
         after = keys[-1]

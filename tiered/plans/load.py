@@ -1,108 +1,307 @@
-"""get_or_load: one caller loads, all get the value, and it is stored only if nobody wrote meanwhile (R20)."""
+"""get_or_load: one caller loads, all get the value, and it is stored only if nobody wrote meanwhile (R20).
+
+join   a flight for each key: some are ours to lead, others are waited for
+look   through the tiers; what is there is the answer, and is refreshed in the background if it is stale
+load   the rest of our own, in one call
+store  by compare-and-set on the state seen, tell those who wait, and only then wait for the others' flights
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
-from ..effects import Fetch, Join, Load, Plan, Put, Swap
+from ..effects import Ask, Fetch, Join, Load, Plan, Put, Spawn, Swap
 from ..entry import VALUE, Entry
-from ..errors import CorruptEntry, TieredError, UnknownVersion
+from ..errors import BackendUnavailable, CorruptEntry, TieredError, UnknownVersion
 from ..flight import Caller, Flight, Outcome
 from .publish import Writing, publish
-from .read import look, observe
+from .read import look, observe, read
 from .stack import Stack, ask, log
 
-Admit = Callable[[Any], bytes | None]
-"""Checks what a loader returned; raises InvalidValue."""
+ABSENT = Outcome()
 
 
-def load(
-    stack: Stack,
-    key: str,
-    loader: Callable[[str], Any],
-    expires: Callable[[], int | None],
-    admit: Admit,
-    caller: Caller,
-) -> Plan[bytes | None]:
-    """The value of `key`, or what `loader(key)` returns, stored to expire at `expires()` ms.
+class Fresh(NamedTuple):
+    """A loaded value; expiry and soft expiry in ms since the epoch. `keep` False: for those who wait, not to store."""
+
+    value: bytes
+    expires: int | None = None
+    soft: int | None = None
+    keep: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where values come from that are in no tier."""
+
+    load: Callable[[list[str]], Any]  # the user's loader; called with the missing keys, once each
+    admit: Callable[[Any, list[str]], Mapping[str, Fresh]]  # judges what it returned; raises InvalidValue
+    usable: Callable[[bytes], bool] | None = None  # whether a stored value will do; else it is loaded again
+    unread: bool = False  # load although the tiers cannot be read
+    again: Callable[[list[str]], Any] | None = None  # the loader of a refresh, if that is another
+
+
+def load(stack: Stack, keys: Iterable[str], source: Source, caller: Caller) -> Plan[dict[str, bytes]]:
+    """The values of distinct `keys`, loaded where there is none; those of which there is none are left out.
 
     One load a key at a time; the loader's exception goes to every waiter; a leader that is cancelled, or whose
-    thread or loop is gone, is replaced by one waiter.
+    thread or loop is gone, is replaced by one waiter. Nobody waits while leading flights that have not begun.
     """
-    while True:
-        flight, leads = stack.flights.join((stack.space, key), caller)
-        if flight is None:
-            return (yield from _look_or_load(stack, key, loader, expires, admit, None))
-        if leads:
-            return (yield from _lead(stack, flight, key, loader, expires, admit, caller))
+    values: dict[str, bytes] = {}
+    pending = list(keys)
+    while pending:
+        own: dict[str, Flight | None] = {}
+        theirs: dict[str, Flight] = {}
+        joined = stack.now_ms()
+        for key in pending:
+            flight, leads = stack.flights.join((stack.space, key), caller)
+            if flight is None or leads:  # None: alone, for waiting would deadlock
+                own[key] = flight
+            else:
+                theirs[key] = flight
+        pending = []
         try:
-            outcome: Outcome = yield Join(flight, caller)
+            if own:
+                values.update((yield from _lead(stack, own, source, caller)))
+            values.update((yield from _meanwhile(stack, theirs, source)))
+            for key, flight in theirs.items():
+                if key in values:
+                    continue
+                outcome: Outcome = yield Join(flight, caller)
+                if outcome.error is not None:
+                    raise outcome.error
+                if outcome.lead and flight.outcome is None:  # handed over with its other waiters
+                    values.update((yield from _lead(stack, {key: flight}, source, caller)))
+                elif outcome.lead or (outcome.expires is not None and outcome.expires <= joined):
+                    pending.append(key)
+                elif outcome.value is not None:
+                    values[key] = outcome.value
         finally:
-            stack.flights.joined(flight)
-        if outcome.error is not None:
-            raise outcome.error
-        if not outcome.lead:
-            return outcome.value
-        if flight.outcome is None:  # handed over with its other waiters; else it is over, and a new one begins
-            return (yield from _lead(stack, flight, key, loader, expires, admit, caller))
+            for flight in theirs.values():
+                stack.flights.joined(flight)
+    return values
+
+
+def _meanwhile(stack: Stack, theirs: Mapping[str, Flight], source: Source) -> Plan[dict[str, bytes]]:
+    """The values that flights refresh, as long as they are good: nobody waits for those.
+
+    A flight has its value as a copy in memory would be had, for no longer (E1); without that the tiers are asked.
+    """
+    values: dict[str, bytes] = {}
+    asked: list[str] = []
+    for key, flight in theirs.items():
+        old = flight.meanwhile
+        if old is not None:
+            flight.rescue()
+            if flight.outcome is None and old.live(stack.now_ms()):
+                values[key] = old.value
+            elif flight.outcome is None:
+                asked.append(key)
+    if asked:
+        try:
+            found = yield from read(stack, asked)
+        except (CorruptEntry, UnknownVersion):  # the refresh will mend it
+            found = {}
+        except BackendUnavailable:
+            if not source.unread:
+                raise
+            found = {}
+        values.update((key, entry.value) for key, entry in found.items())
+    return {key: value for key, value in values.items() if not source.usable or source.usable(value)}
 
 
 def _lead(
-    stack: Stack,
-    flight: Flight,
-    key: str,
-    loader: Callable[[str], Any],
-    expires: Callable[[], int | None],
-    admit: Admit,
-    caller: Caller,
-) -> Plan[bytes | None]:
+    stack: Stack, own: dict[str, Flight | None], source: Source, caller: Caller, seen: Mapping[str, Entry] | None = None
+) -> Plan[dict[str, bytes]]:
+    """Answer the keys of flights that are ours, and those who wait for them. `seen`: load over these."""
+    flights = [flight for flight in own.values() if flight is not None]
     try:
-        value = yield from _look_or_load(stack, key, loader, expires, admit, flight)
+        outcomes = yield from _answer(stack, own, source, caller, seen)
     except Exception as error:
-        flight.land(caller.alive, Outcome(error=error))
+        for flight in flights:
+            flight.land(caller.alive, Outcome(error=error))
         raise
     except BaseException:  # cancelled, or the generator is thrown away: not an answer for the others
-        flight.hand_over(caller.alive)
+        for flight in flights:
+            flight.hand_over(caller.alive)
         raise
-    else:
-        flight.land(caller.alive, Outcome(value))
-        return value
+    _land(own, outcomes, own, caller)
+    return {key: outcome.value for key, outcome in outcomes.items() if outcome.value is not None}
 
 
-def _look_or_load(
+def _land(own: Mapping[str, Flight | None], outcomes: Mapping[str, Outcome], keys: Iterable[str], who: Caller) -> None:
+    for key in keys:
+        flight = own[key]
+        if flight is not None:
+            flight.land(who.alive, outcomes.get(key, ABSENT))
+
+
+@dataclass(slots=True)
+class _Missing:
+    """Keys to be loaded, with the stamp that lies where the value will go (None: nothing does)."""
+
+    state: dict[str, bytes | None] = field(default_factory=dict)
+    broken: list[str] = field(default_factory=list)  # records that cannot be read: no state to compare with
+
+
+def _answer(
+    stack: Stack, own: dict[str, Flight | None], source: Source, caller: Caller, seen: Mapping[str, Entry] | None
+) -> Plan[dict[str, Outcome]]:
+    flights = [flight for flight in own.values() if flight is not None]
+    outcomes: dict[str, Outcome] = {}
+    with Writing(stack, own) as writing:
+        missing = _Missing({key: entry.stamp for key, entry in seen.items()} if seen else {})
+        if not seen:
+            try:
+                missing = yield from _look(stack, own, source, outcomes, caller)
+            except BackendUnavailable as error:
+                if not source.unread:
+                    raise
+                return (yield from _load_unread(stack, list(own), flights, source, caller, error))
+        keys = [*missing.state, *missing.broken]
+        if keys:
+            fresh = source.admit((yield Load(source.load, keys, flights)), keys)
+            outcomes.update((key, Outcome(one.value, expires=one.expires)) for key, one in fresh.items())
+            kept = {key: one for key, one in fresh.items() if one.keep}
+            if kept:
+                yield from _store(stack, writing, kept, missing, source, outcomes)
+    return outcomes
+
+
+def _look(
+    stack: Stack, own: dict[str, Flight | None], source: Source, outcomes: dict[str, Outcome], caller: Caller
+) -> Plan[_Missing]:
+    """What the tiers have goes into `outcomes` and to those who wait for it -> what is missing."""
+    began = stack.clock.time()
+    sight = yield from look(stack, list(own))
+    missing = _Missing()
+    stale: dict[str, Entry] = {}
+    now = stack.now_ms()
+    for key in own:
+        entry, error = sight.live.get(key), sight.errors.get(key)
+        if entry is not None and (not source.usable or source.usable(entry.value)):
+            outcomes[key] = Outcome(entry.value, expires=entry.expires)
+            if entry.soft is not None and entry.soft <= now:
+                stale[key] = entry
+        elif entry is not None:
+            missing.state[key] = entry.stamp
+        elif isinstance(error, CorruptEntry | UnknownVersion):
+            missing.broken.append(key)
+        elif error is not None:
+            raise error
+        else:
+            missing.state[key] = sight.state[key]
+    if stale:
+        yield from _refresh_later(stack, own, stale, source, caller, began)
+    _land(own, outcomes, outcomes, caller)
+    return missing
+
+
+def _load_unread(
+    stack: Stack, keys: list[str], flights: Sequence[Flight], source: Source, caller: Caller, error: TieredError
+) -> Plan[dict[str, Outcome]]:
+    """No tier can tell: load all the same, but a bounded number at a time, and store nothing."""
+    log.warning("loading without the cache: %s", error)
+    stack.flights.count.unread += 1
+    slot = yield from _slot(stack, flights, caller)
+    try:
+        mine = [*flights, slot] if slot is not None else flights
+        fresh = source.admit((yield Load(source.load, keys, mine)), keys)
+    finally:
+        if slot is not None:
+            slot.hand_over(caller.alive)
+    return {key: Outcome(one.value, expires=one.expires) for key, one in fresh.items()}
+
+
+def _slot(stack: Stack, flights: Sequence[Flight], caller: Caller) -> Plan[Flight | None]:
+    """Wait for one of the few loads at a time."""
+    while True:
+        slot, leads = stack.flights.slot(caller, flights)
+        if slot is None or leads:
+            return slot
+        try:
+            outcome: Outcome = yield Join(slot, caller)
+        finally:
+            stack.flights.joined(slot, flights)
+        if outcome.lead and slot.outcome is None:
+            return slot
+
+
+def _store(
     stack: Stack,
-    key: str,
-    loader: Callable[[str], Any],
-    expires: Callable[[], int | None],
-    admit: Admit,
-    flight: Flight | None,
-) -> Plan[bytes | None]:
-    with Writing(stack, [key]) as writing:
-        sight = yield from look(stack, [key])
-        if key in sight.live:
-            return sight.live[key].value
-        broken = sight.errors.get(key)
-        if broken is not None and not isinstance(broken, CorruptEntry | UnknownVersion):
-            raise broken
-        value = admit((yield Load(loader, key, flight)))
-        if value is None:
-            return None
-        began = stack.clock.time()
-        entry = Entry(VALUE, writing.stamp([key]), expires(), value)
-        if broken is None:
-            swap = Swap(stack.authority, stack.space, [(key, entry, sight.state[key])])
-            [answer] = yield from ask(stack, [swap])
-        else:  # a record that cannot be read has no state to compare with: replace it by stamp
-            [answer] = yield from ask(stack, [Put(stack.authority, stack.space, [(key, entry)])])
+    writing: Writing,
+    fresh: Mapping[str, Fresh],
+    missing: _Missing,
+    source: Source,
+    outcomes: dict[str, Outcome],
+) -> Plan[None]:
+    """Store what was loaded where nobody wrote meanwhile; where somebody did, theirs is the answer (R20)."""
+    began = stack.clock.time()
+    stamp = writing.stamp(fresh)
+    entries = {key: Entry(VALUE, stamp, one.expires, one.value, one.soft) for key, one in fresh.items()}
+    authority, refused = stack.authority, set[str]()
+    swaps = [(key, entry, missing.state[key]) for key, entry in entries.items() if key in missing.state]
+    puts = [(key, entry) for key, entry in entries.items() if key not in missing.state]  # replaced by stamp
+    asks: list[Ask] = [Swap(authority, stack.space, swaps)] if swaps else []
+    asks += [Put(authority, stack.space, puts)] if puts else []
+    for answer in (yield from ask(stack, asks)):
         if isinstance(answer, TieredError):
-            log.warning("tier %s: a loaded value was not stored: %s", stack.authority.name, answer)
+            log.warning("tier %s: loaded values were not stored: %s", authority.name, answer)
             writing.abandon()
-            return value
-        if not answer:
-            yield from publish(stack, writing, {key: entry}, began)
-            return value
-        writing.withdraw()
-        [answer] = yield from ask(stack, [Fetch(stack.authority, stack.space, [key])])
-        [found] = [None] if isinstance(answer, TieredError) else observe(stack, answer)
-        return found.value if isinstance(found, Entry) and found.live(stack.now_ms()) else value
+            return
+        refused.update(answer)
+    taken = {key: entry for key, entry in entries.items() if key not in refused}
+    if taken:
+        yield from publish(stack, writing, taken, began)
+    if refused:
+        names = [key for key in entries if key in refused]
+        writing.withdraw(names)
+        [answer] = yield from ask(stack, [Fetch(authority, stack.space, names)])
+        if isinstance(answer, TieredError):
+            return
+        for key, found in zip(names, observe(stack, answer), strict=True):
+            live = isinstance(found, Entry) and found.live(stack.now_ms())
+            if isinstance(found, Entry) and live and (not source.usable or source.usable(found.value)):
+                outcomes[key] = Outcome(found.value, expires=found.expires)
+
+
+# -- refreshes -------------------------------------------------------------------------------------------------------
+
+
+def _refresh_later(
+    stack: Stack,
+    own: dict[str, Flight | None],
+    stale: Mapping[str, Entry],
+    source: Source,
+    caller: Caller,
+    began: float,
+) -> Plan[None]:
+    """Have stale values loaded again in the background, under the flights that found them."""
+    flights = {key: flight for key in stale if (flight := own[key]) is not None}
+    if not flights:  # somebody else is at it
+        return
+
+    def refresh(background: Caller) -> Plan[None]:
+        for key, flight in flights.items():
+            flight.defer(caller.alive, stale[key], stack.copy(stale[key], began), background.alive)
+        return _refresh(stack, flights, stale, source, background)
+
+    if not (yield Spawn(refresh)):
+        stack.flights.count.postponed += len(flights)
+
+
+def _refresh(
+    stack: Stack, flights: Mapping[str, Flight], stale: Mapping[str, Entry], source: Source, caller: Caller
+) -> Plan[None]:
+    """The old value stays until it expires, or until the new one takes its place; unless a write came first (R20)."""
+    count = stack.flights.count
+    if source.again is not None:
+        source = replace(source, load=source.again)
+    try:
+        yield from _lead(stack, dict(flights), source, caller, {key: stale[key] for key in flights})
+        count.refreshes += len(flights)
+    except Exception as error:
+        count.failed += len(flights)
+        log.warning("a refresh failed, the old values stay until they expire: %r", error, exc_info=error)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 
-from ..effects import Ask, Plan, Put, Retract, Swap, Void
-from ..entry import INVALID, VALUE, Entry
-from ..errors import BackendUnavailable, TieredError
+from ..effects import Ask, Plan, Put, Swap, Void
+from ..entry import VALUE, Entry
+from ..errors import TieredError
+from ..level import Level
 from .stack import Stack, ask
 
 
@@ -22,6 +23,7 @@ class Writing:
         self._stack = stack
         self._keys = list(keys)
         self._stamps: dict[str, bytes] = {}
+        self._marked: dict[Level, dict[str, bytes]] = {}  # how others had marked the keys before
 
     def __enter__(self) -> Writing:
         self._stack.front.enter(self._keys)
@@ -33,9 +35,11 @@ class Writing:
         """A new stamp for `keys`, whose copies above are not to be trusted from here on (R13)."""
         stamp = self._stack.clock.draw()
         names = list(keys)
-        self._stamps.update(dict.fromkeys(names, stamp))
         for level in self._stack.uppers:
-            level.mark(self._stack.space, names, stamp)
+            for key, mark in level.mark(self._stack.space, names, stamp).items():
+                if mark != self._stamps.get(key):
+                    self._marked.setdefault(level, {})[key] = mark
+        self._stamps.update(dict.fromkeys(names, stamp))
         return stamp
 
     def alone(self, key: str) -> bool:
@@ -57,7 +61,7 @@ class Writing:
         names = self._keys if keys is None else keys
         gone = {key: stamp for key in names if (stamp := self._stamps.pop(key, None)) is not None}
         for level in self._stack.uppers:
-            level.unmark(self._stack.space, gone, arrived=False)
+            level.call_off(self._stack.space, gone, self._marked.get(level, {}))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -72,9 +76,17 @@ class Writing:
 
 
 def publish(
-    stack: Stack, writing: Writing, entries: Mapping[str, Entry], began: float, *, announced: bool = False
+    stack: Stack,
+    writing: Writing,
+    entries: Mapping[str, Entry],
+    began: float,
+    *,
+    around: bool = False,
+    announced: bool = False,
 ) -> Plan[None]:
-    """After the authority: all shared tiers in parallel, then memory (R17). `announced`: markers are there (R18).
+    """After the authority: all shared tiers in parallel, then memory (R17).
+
+    `around` voids in place of putting; `announced`: markers are there (R18).
 
     Over an unstamped authority shared tiers are voided, and memory keeps only what no other write overlapped: of
     two that did, either may have come last (R9). What others read meanwhile has a generation above our stamp, so
@@ -85,7 +97,7 @@ def publish(
         entries = {key: entry._replace(stamp=fresh) for key, entry in entries.items()}
     stamps = {key: entry.stamp for key, entry in entries.items()}
     lost: dict[str, bytes] = {}
-    if stack.around or not (stack.stamped or stack.immutable):
+    if around or not (stack.stamped or stack.immutable):
         yield from void(stack, stamps)
     elif announced:
         lost = yield from _replace_markers(stack, entries, began)
@@ -98,7 +110,7 @@ def publish(
                 level.unmark(stack.space, stamps)
                 lost.update(answer)
     kept: Mapping[str, Entry] = entries
-    if stack.around:
+    if around:
         kept = {}
     elif not stack.stamped and not stack.immutable:
         kept = {key: entry for key, entry in entries.items() if writing.alone(key)}
@@ -123,42 +135,10 @@ def void(stack: Stack, stamps: Mapping[str, bytes]) -> Plan[None]:
             level.unmark(stack.space, stamps)
 
 
-# -- strict (R18) ----------------------------------------------------------------------------------------------
-
-
-def announce(stack: Stack, batch: Mapping[str, Entry]) -> Plan[Mapping[str, bytes]]:
-    """Before the authority: a marker with the write's stamp in every shared tier -> the newer stamps that refuse it.
-
-    Raises BackendUnavailable where one could not be placed: the authority is untouched then.
-    """
-    until = stack.now_ms() + int((stack.authority.timeout + max(level.timeout for level in stack.uppers)) * 1000)
-    markers = [(key, Entry(INVALID, entry.stamp, until, b"")) for key, entry in batch.items()]
-    newer: dict[str, bytes] = {}
-    for level, answer in zip(
-        stack.uppers, (yield from ask(stack, [Put(level, stack.space, markers) for level in stack.uppers])), strict=True
-    ):
-        if isinstance(answer, TieredError):
-            raise BackendUnavailable(
-                f"a strict write must reach every shared tier first: {answer.message}; nothing was written; "
-                "try again, or use WriteThrough() without strict",
-                tier=level.name,
-            ) from answer
-        for key, stamp in answer.items():
-            newer[key] = max(stamp, newer.get(key, stamp))
-    return newer
-
-
-def retract(stack: Stack, stamps: Mapping[str, bytes]) -> Plan[None]:
-    """The authority does not have these writes for certain: compare and remove their markers."""
-    if stamps:
-        marks = list(stamps.items())
-        yield from ask(stack, [Retract(level, stack.space, marks) for level in stack.uppers])
-
-
 def _replace_markers(stack: Stack, entries: Mapping[str, Entry], began: float) -> Plan[dict[str, bytes]]:
-    """The last step: our own marker becomes the value; what is older goes; a newer one wins -> keys not taken.
+    """The last step of a strict write: our own marker becomes the value; what is older goes; a newer one wins.
 
-    Where the marker is gone, nothing is installed: whoever came in between may have been newer.
+    -> the keys not taken. Where the marker is gone, nothing is installed: whoever came in between may have been newer.
     """
     stamps = {key: entry.stamp for key, entry in entries.items()}
     swaps: list[Ask] = [

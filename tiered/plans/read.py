@@ -12,11 +12,11 @@ from typing import cast
 
 from ..backend import Found, all_live
 from ..clock import ZERO
-from ..effects import Fetch, Fill, Plan, Retract, Void
+from ..effects import Fetch, Fill, Plan, Void
 from ..entry import DELETED, INVALID, VALUE, Entry
 from ..errors import CorruptEntry, ForeignValue, TieredError
 from ..level import Level
-from .stack import Stack, ask, log, repair
+from .stack import Stack, ask, expel, log, repair
 
 Gap = tuple[Level, dict[str, bytes | None]]
 """A shared tier and the keys it missed, each with the lease it gave; None: what it holds is damaged."""
@@ -65,9 +65,7 @@ def look(stack: Stack, keys: Sequence[str]) -> Plan[Sight]:
         [answer] = yield from ask(stack, [Fetch(level, stack.space, asked)])
         if isinstance(answer, TieredError):
             continue  # not a miss: a tier that failed is not filled either
-        believed = observe(stack, answer)
-        if believed is not answer:
-            yield from _disown(stack, level, asked, answer, believed)
+        believed = yield from believe(stack, level, asked, answer)
         copies, missed = _sift_copies(stack, level, asked, believed)
         if copies:
             yield from _keep(stack, gaps, copies, began, generation)
@@ -108,17 +106,17 @@ def _keep(
     yield from ask(stack, fills)
 
 
-def _disown(
-    stack: Stack, level: Level, keys: Sequence[str], answers: Sequence[Found], believed: Sequence[Found]
-) -> Plan[None]:
-    """Remove copies with a stamp from too far in the future, over which nothing could ever be written (R1)."""
-    marks = [
-        (key, found.stamp)
-        for key, found, now in zip(keys, answers, believed, strict=True)
-        if isinstance(found, Entry) and now is not found
-    ]
-    yield from ask(stack, [Void(level, stack.space, marks)])
-    yield from ask(stack, [Retract(level, stack.space, marks)])
+def believe(stack: Stack, level: Level, keys: Sequence[str], answers: Sequence[Found]) -> Plan[Sequence[Found]]:
+    """`observe` for a shared tier, from which it removes what cannot be believed."""
+    believed = observe(stack, answers)
+    if believed is not answers:
+        far = [
+            (key, found.stamp)
+            for key, found, now in zip(keys, answers, believed, strict=True)
+            if isinstance(found, Entry) and now is not found
+        ]
+        yield from expel(stack, level, far)
+    return believed
 
 
 def observe(stack: Stack, answers: Sequence[Found]) -> Sequence[Found]:

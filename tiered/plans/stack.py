@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ..clock import Clock
-from ..effects import Ask, Parallel, Plan, Void
+from ..effects import Ask, Parallel, Plan, Retract, Void
 from ..entry import VALUE, Entry
 from ..errors import TieredError
 from ..flight import Flights
@@ -114,6 +114,12 @@ class Stack:
             return entry
         return entry._replace(expires=limit)
 
+    def copy(self, entry: Entry, began: float) -> Entry:
+        """`entry` for as long as memory would keep a copy read at `began`: not at all, where there is no memory."""
+        if isinstance(self.front, NoFront):
+            return entry._replace(expires=0)
+        return self.aged(entry, began, self.front_ttl)
+
     def remember(self, entries: Mapping[str, Entry], began: float, generation: bytes | None = None) -> None:
         """Put values into memory; the age of each copy runs from `began` (R10).
 
@@ -125,11 +131,12 @@ class Stack:
         ttl = self.front_ttl
         ages = began + ttl.length(1.0) if ttl else NEVER  # the shortest; drawn again for each where there is jitter
         cap = began + ttl.limit() if ttl else NEVER
-        for key, (kind, stamp, expires, value, _) in entries.items():
+        for key, (kind, stamp, expires, value, soft) in entries.items():
             if kind == VALUE:
                 if ttl and ttl.jitter:
                     ages = began + ttl.length(self.chance())
-                own = NEVER if expires is None else expires / 1000
+                until = expires if soft is None else soft  # so that get_or_load gets to see that it is stale
+                own = NEVER if until is None else until / 1000
                 yield key, value, generation or stamp, min(own, ages), min(own, cap)
 
 
@@ -172,6 +179,12 @@ def ask(stack: Stack, asks: Sequence[Ask], *, again: bool = False) -> Plan[list[
         else:
             level.worked()
     return answers
+
+
+def expel(stack: Stack, level: Level, marks: Sequence[tuple[str, bytes]]) -> Plan[None]:
+    """Remove copies with a stamp from too far in the future, over which nothing could ever be written (R1)."""
+    yield from ask(stack, [Void(level, stack.space, marks)])
+    yield from ask(stack, [Retract(level, stack.space, marks)])
 
 
 def repair(stack: Stack, level: Level) -> Plan[bool]:

@@ -15,8 +15,9 @@ from ..effects import Plan, Put, Sleep
 from ..entry import Entry
 from ..errors import BackendUnavailable, BatchError, Indeterminate, TieredError
 from ..level import Skipped, is_outage
-from .publish import Writing, announce, publish, retract
+from .publish import Writing, publish
 from .stack import Stack, ask
+from .strict import Markers, announce, retract
 
 TRIES = 8
 """How often a write goes above the stamps that refuse it (R2)."""
@@ -36,7 +37,8 @@ def write(stack: Stack, states: Mapping[str, State], expires: int | None) -> Pla
             entries = yield from _settle(stack, writing, states, expires)
         finally:  # R14: not before, for a load that begins meanwhile may still see the old value
             stack.flights.detach(stack.space, states)
-        yield from publish(stack, writing, entries, began, announced=stack.strict and bool(stack.uppers))
+        announced = stack.strict and bool(stack.uppers)
+        yield from publish(stack, writing, entries, began, around=stack.around, announced=announced)
 
 
 @dataclass(slots=True)
@@ -50,7 +52,8 @@ class _Progress:
 def _settle(stack: Stack, writing: Writing, states: Mapping[str, State], expires: int | None) -> Plan[dict[str, Entry]]:
     """Write to the authority, above every stamp that refuses a key, a bounded number of times (R2)."""
     progress, pending = _Progress(), states
-    markers: dict[str, bytes] = {}  # the newest of each key, in the shared tiers of a strict stack
+    markers = Markers()
+    announced = set[str]()
     error: TieredError = BackendUnavailable(
         f"other writers were ahead {TRIES} times in a row: try again", tier=stack.authority.name
     )
@@ -60,8 +63,8 @@ def _settle(stack: Stack, writing: Writing, states: Mapping[str, State], expires
         try:
             refused: Mapping[str, bytes] = {}
             if stack.strict and stack.uppers:
-                markers |= dict.fromkeys(batch, stamp)
-                refused = yield from announce(stack, batch)
+                announced.update(batch)
+                refused = yield from announce(stack, markers, batch)
             if not refused:
                 refused = yield from deliver(stack, batch, progress)
                 pending = {key: states[key] for key in refused}
@@ -73,9 +76,9 @@ def _settle(stack: Stack, writing: Writing, states: Mapping[str, State], expires
         if not pending:
             return progress.written
     untouched = [key for key in states if key not in progress.written and key not in progress.unknown]
-    retracted = {key: markers[key] for key in untouched if key in markers}
-    yield from retract(stack, retracted)
-    writing.withdraw(retracted)
+    if announced:
+        yield from retract(stack, markers, untouched)
+        writing.withdraw(announced.intersection(untouched))
     raise _failure(states, untouched, progress, error) from error
 
 

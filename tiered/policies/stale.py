@@ -32,7 +32,7 @@ class Staleness:
 
 
 def staleness(stale: Seconds | None, refresh_ahead: float | None) -> Staleness:
-    """TypeError or ValueError unless `stale` is None or seconds, and `refresh_ahead` None or a share between 0 and 1."""
+    """TypeError or ValueError unless `stale` is None or seconds, and `refresh_ahead` None or a share of 1."""
     ahead: Any = refresh_ahead
     if ahead is not None:
         if isinstance(ahead, bool) or not isinstance(ahead, int | float):
