@@ -1,4 +1,4 @@
-"""The code in docs/ runs as it stands there, prints what it says, and type-checks: each page is one script."""
+"""The code in docs/ runs as it stands there and prints what it says: each page is one script. All of it type-checks."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from .test_readme import BLOCKS
 
 DOCS = Path(__file__).parents[1] / "docs"
 NEEDS = {"langchain_core": "langchain", "cachetools": "cachetools", "numpy": "numpy"}
@@ -48,14 +50,18 @@ def test_the_code_of_a_page_runs_and_prints_what_it_says(
     assert printed == re.findall(r"^ *print\(.*\)  # (.*)$", code, re.MULTILINE)
 
 
-def test_the_code_of_all_pages_type_checks(tmp_path: Path) -> None:
+def test_the_code_of_all_pages_type_checks_and_a_misspelt_name_does_not(tmp_path: Path) -> None:
     api = pytest.importorskip("mypy.api", reason="mypy is not installed")
-    scripts = []
-    for page in PAGES:
-        scripts.append(tmp_path / f"{page.stem.replace('-', '_')}.py")
-        scripts[-1].write_text(script(page))
-    report, errors, status = api.run(["--strict", "--no-incremental", *map(str, scripts)])
-    assert status == 0, report + errors
+    codes = {page.stem.replace("-", "_"): script(page) for page in PAGES}
+    codes |= {f"readme_{at}": block for at, block in enumerate(BLOCKS)}
+    for name, code in codes.items():
+        (tmp_path / f"{name}.py").write_text(code)
+    (tmp_path / "misspelt.py").write_text("import tiered\n\ntiered.TierdStore([])\n")
+    report, errors, _ = api.run(["--strict", "--no-incremental", str(tmp_path)])
+    found = [line for line in report.splitlines() if ": error:" in line]
+    assert len(found) == 1, report + errors
+    assert "misspelt.py" in found[0]
+    assert "TierdStore" in found[0]
 
 
 def test_every_link_between_pages_leads_somewhere() -> None:

@@ -878,6 +878,20 @@ def test_R13_a_load_that_is_refused_does_not_clear_the_mark_of_a_write_under_way
     assert not stand.level.marks
 
 
+def test_R16_what_is_called_off_leaves_no_mark_that_nobody_repairs() -> None:
+    """The write that had marked the key is over by then: its put left the newer mark where it was."""
+    stand = Stand()
+    write = setting(stand.store, "k", b"v1").to("put bottom")
+    load = loading(stand.store, "k", lambda key: b"loaded").to("swap bottom")
+    write.result()
+    assert ("", "k") in stand.level.marks
+    assert load.result() == b"v1"
+    stand.store.flush()
+    assert not stand.level.marks
+    evict(stand.store)
+    assert stand.store.get("k") == stand.upper.value("k") == b"v1"
+
+
 @pytest.mark.parametrize("newer", ["write", "load"])
 def test_R16_what_is_called_off_leaves_newer_marks(newer: str) -> None:
     stand = Stand()

@@ -192,6 +192,18 @@ def test_R18_without_a_confirmed_marker_nothing_is_written_and_the_old_value_is_
     assert call(face, stand.store, "get", "k") == b"v0"
 
 
+def test_R18_a_shared_tier_that_cannot_be_looked_at_is_none_that_takes_a_marker() -> None:
+    stand = strict()
+    stand.store.set("k", b"v0")
+    stand.clock.advance(1)
+    puts, rows = stand.bottom.log.count("put"), dict(stand.upper.rows)
+    stand.upper.script("fetch", "before")
+    with pytest.raises(BackendUnavailable, match="nothing was written"):
+        stand.store.set("k", b"v1")
+    assert stand.bottom.log.count("put") == puts
+    assert stand.upper.rows == rows
+
+
 def test_R18_a_marker_that_one_of_two_tiers_refused_to_take_is_removed_from_the_other() -> None:
     stand = strict(("upper", "lower"))
     stand.uppers[1].script("swap", "before")
@@ -440,8 +452,10 @@ def test_R18_of_a_batch_only_what_was_refused_is_announced_again() -> None:
     assert stand.store.mget(["a", "b"]) == [b"1", b"2"]
 
 
-def test_R18_R1_a_marker_refused_by_a_stamp_from_too_far_ahead_does_not_stop_writes_for_ever() -> None:
+@pytest.mark.parametrize("leases", [False, True])
+def test_R18_R1_a_marker_refused_by_a_stamp_from_too_far_ahead_does_not_stop_writes_for_ever(leases: bool) -> None:
     stand = strict()
+    stand.upper.capabilities = replace(stand.upper.capabilities, forgets=leases)
     stand.store.set("k", b"v0")
     stand.upper.rows["", "k"] = Entry(VALUE, stamp_at(stand.clock.time() + 2 * DAY), None, b"far")
     stand.store.set("k", b"v1")

@@ -129,7 +129,7 @@ MUTANTS = [
     Mutant(
         "8: get_or_load stores unconditionally (R20)",
         LOAD,
-        "    swaps = [(key, entry, missing.state[key]) for key, entry in entries.items() if key in missing.state]\n",
+        "    swaps = [(key, entry, missing.state[key]) for key, entry in sent.items() if key in missing.state]\n",
         "    missing.state.clear()\n    swaps: list[Any] = []\n",
     ),
     Mutant(
@@ -814,6 +814,12 @@ MUTANTS = [
         "operations.py",
         "            if value is None:\n                return {}\n",
         "            value = value or b''\n",
+    ),
+    Mutant(
+        "R20: over plain, stored though a write overlapped",
+        LOAD,
+        "{key for key in entries if not writing.alone(key)}",
+        "set[str]()",
     ),
     Mutant("R20: not stored, and kept above", LOAD, "            writing.abandon()\n", ""),
     Mutant(

@@ -126,6 +126,8 @@ class Memory(BaseBackend):
         """
         if getattr(time, "__func__", None) is Clock.time:
             time = _time.time  # what it calls: a third of a hit less
+        if getattr(monotonic, "__func__", None) is Clock.monotonic:
+            monotonic = _time.monotonic
         shelf = self._shelf
         with shelf.lock:
             shelf.watch(time, monotonic or time)

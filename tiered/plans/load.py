@@ -241,9 +241,10 @@ def _store(
     began = stack.clock.time()
     stamp = writing.stamp(fresh)
     entries = {key: Entry(VALUE, stamp, one.expires, one.value, one.soft) for key, one in fresh.items()}
-    authority, refused = stack.authority, set[str]()
-    swaps = [(key, entry, missing.state[key]) for key, entry in entries.items() if key in missing.state]
-    puts = [(key, entry) for key, entry in entries.items() if key not in missing.state]  # replaced by stamp
+    authority, refused = stack.authority, {key for key in entries if not writing.alone(key)}
+    sent = {key: entry for key, entry in entries.items() if key not in refused}
+    swaps = [(key, entry, missing.state[key]) for key, entry in sent.items() if key in missing.state]
+    puts = [(key, entry) for key, entry in sent.items() if key not in missing.state]  # replaced by stamp
     asks: list[Ask] = [Swap(authority, stack.space, swaps)] if swaps else []
     asks += [Put(authority, stack.space, puts)] if puts else []
     for answer in (yield from ask(stack, asks)):
