@@ -762,3 +762,11 @@ def test_after_close_nothing_is_forgotten_any_more(face: str) -> None:
         with pytest.raises(StoreClosed):
             call(face, stand.store, name, *args, **options)
     assert len(stand.bottom.log) == asked
+
+
+def test_purging_a_store_purges_its_scopes_too() -> None:
+    stand = Stand()
+    stand.store.scoped("a").scoped("b").set("k", b"v", ttl=5)
+    stand.clock.advance(6)
+    assert stand.store.purge_expired() >= 2, "in the shared tier and in the authority"
+    assert {entry.kind for tier in (stand.upper, stand.bottom) for entry in tier.rows.values()} == {INVALID, DELETED}

@@ -209,7 +209,10 @@ class Operations:
 
     def _purge(self) -> Plan[int]:
         self._usable()
-        return self._made.purge_front() + (yield from scan.purge_all(self._stack))
+        rows = self._made.purge_front() + (yield from scan.purge_all(self._stack))
+        for space in (yield from scopes(self._stack)):
+            rows += yield from scan.purge_all(self._made.within(space).stack)
+        return rows
 
     def _connect(self) -> Plan[None]:
         self._usable()
