@@ -431,7 +431,7 @@ def test_when_the_cache_cannot_be_read_it_is_loaded_and_nothing_is_stored(face: 
     many = Many()
     assert call(face, stand.store, "mget_or_load", ["a", "no", "a"], many) == [b"a", None, b"a"]
     assert call(face, stand.store, "get_or_load", "k", lambda key: b"v", on_cache_error="load") == b"v"
-    assert stand.store._stack.flights.count.unread == 2
+    assert stand.store.stats().loads.unread == 2
     stand.bottom.heal()
     assert not stand.bottom.rows
     assert not stand.level.marks

@@ -224,7 +224,7 @@ def test_a_refresh_that_fails_is_logged_and_counted_and_the_old_value_stays(
         with caplog.at_level(logging.WARNING, "tiered"):
             assert ask(stand.store, ready(error=LookupError("the source is away"))) == b"old"
             until(lambda: settled(stand.store))
-        assert stand.store._stack.flights.count.failed == times
+        assert stand.store.stats().loads.failed == times
         assert "the source is away" in caplog.text
         nothing_left(stand.store)
     stand.clock.advance(20)
@@ -291,7 +291,7 @@ def test_refreshes_are_bounded_and_what_finds_no_room_is_tried_again(ask: Ask, m
     loads = Loads()
     assert [ask(stand.store, loads, key) for key in keys] == [b"old"] * 4
     until(lambda: loads.count == 2)
-    count = stand.store._stack.flights.count
+    count = stand.store.stats().loads
     assert count.postponed == 2
     assert set(stand.store._stack.flights.flights) == {("", "a"), ("", "b")}
     loads.release.set()

@@ -21,7 +21,7 @@ from .plans import scan
 from .plans.stack import NoFront, Stack
 from .policies.ttl import TTL
 from .policies.write import WriteAround, WriteMode, WriteThrough
-from .stats import Health, Holding, Stats, TierStats
+from .stats import Health, Holding, LoadStats, Stats, TierStats
 from .tier import AGES, TIMEOUT_ABOVE, TIMEOUT_AUTHORITY, Tier, Unset
 
 
@@ -69,7 +69,8 @@ class Assembly:
         for level in self.levels:
             own = level.backend if isinstance(level.backend, Memory) else None
             tiers[level.name] = _tier_stats(level.count, own)
-        return Stats(tiers)
+        loads = self.stack.flights.count
+        return Stats(tiers, LoadStats(loads.refreshes, loads.failed, loads.postponed, loads.unread))
 
     def ping(self, closed: bool) -> Plan[dict[str, Health]]:
         if closed:

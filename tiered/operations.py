@@ -43,7 +43,6 @@ class Operations:
     _clock: Clock
     _default_ttl: float | None
     _closed: bool
-    _scopes: Iterable[Operations]
     _hit: Callable[[Any], bytes | None]
     _hits: Callable[[list[str]], list[bytes | None]]
 
@@ -233,18 +232,8 @@ class Operations:
 
     def _usable(self) -> None:
         if self._closed:
-            _refuse(None)
-
-    def _shut(self) -> bool:
-        """Refuse everything from here on, memory hits included; False if that was so already."""
-        if self._closed:
-            return False
-        self._closed = True
-        self._hit = self._hits = _refuse
-        for scope in list(self._scopes):
-            scope._shut()  # noqa: SLF001
-        return True
+            refuse(None)
 
 
-def _refuse(_: Any) -> Any:
+def refuse(_: Any) -> Any:
     raise StoreClosed("this store was closed: open another")

@@ -24,10 +24,21 @@ class TierStats:
 
 
 @dataclass(frozen=True, slots=True)
+class LoadStats:
+    """Of `get_or_load`, `mget_or_load` and cached functions, since the stack was made."""
+
+    refreshes: int  # stale values loaded again in the background
+    failed: int  # refreshes that failed: the old value stays until it expires
+    postponed: int  # refreshes not begun for want of room: the next caller tries again
+    unread: int  # loads because the tiers could not be read
+
+
+@dataclass(frozen=True, slots=True)
 class Stats:
     """Counters by tier name, fastest tier first."""
 
     tiers: Mapping[str, TierStats]
+    loads: LoadStats
 
 
 @dataclass(frozen=True, slots=True)

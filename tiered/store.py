@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from .assembly import Assembly, assemble
+from .assembly import assemble
 from .backend import SCOPE, Backend
 from .base import BaseStore, Handle
 from .bypassing import BYPASS
@@ -16,7 +13,7 @@ from .checks import check_keys, check_namespace
 from .clock import SYSTEM, Clock
 from .engine.sync import SyncEngine
 from .errors import ConfigurationError
-from .operations import Operations
+from .lifecycle import Lifecycle
 from .plans import scan
 from .policies.ttl import OR_NEVER, Seconds, seconds
 from .policies.write import WriteAround, WriteMode, WriteThrough
@@ -24,7 +21,6 @@ from .stats import Health, Holding, Stats
 from .tier import UNSET, Tier, Unset
 
 if TYPE_CHECKING:
-    from .engine.aio import AsyncEngine
     from .serializers import Serializer
     from .typed import TypedStore
 
@@ -37,7 +33,7 @@ AsyncManyLoader = Callable[[list[str]], Awaitable[Mapping[str, bytes | None]]]
 OnCacheError = Literal["load", "raise"]
 
 
-class TieredStore(Operations, Handle, BaseStore[str, bytes]):
+class TieredStore(Lifecycle, Handle, BaseStore[str, bytes]):
     """Memory in front of slower stores, the last of which is the authority, as one `BaseStore[str, bytes]`.
 
     `tiers` go from the fastest to the authority; a bare store stands for `Tier(store)`. `namespace` keeps stacks
@@ -74,17 +70,8 @@ class TieredStore(Operations, Handle, BaseStore[str, bytes]):
         self._clock = clock or SYSTEM
         age = seconds(tombstone_ttl, "tombstone_ttl")
         self._engine = SyncEngine(self._clock)
-        self._async: AsyncEngine | None = None
         self._see(assemble(tiers, namespace, write, age, immutable, self._clock))
-        self._parent: TieredStore | None = None
         self._expiry(UNSET)  # R22
-        _stores.add(self)
-
-    def _see(self, made: Assembly) -> None:
-        self._made, self._stack = made, made.stack
-        self._hit, self._hits = made.hit, made.hits
-        self._closed = False
-        self._scopes: weakref.WeakSet[TieredStore] = weakref.WeakSet()
 
     def __repr__(self) -> str:
         return f"TieredStore({' > '.join(self._made.names)}, namespace={self._stack.space!r})"
@@ -302,8 +289,8 @@ class TieredStore(Operations, Handle, BaseStore[str, bytes]):
             raise ConfigurationError("a scope needs a name")
         scope: TieredStore = object.__new__(type(self))
         scope.__dict__.update(self.__dict__)
+        scope._parent = self
         scope._see(self._made.within(self._stack.space + SCOPE + name))
-        scope._parent = self  # keeps it, and with it what is shared, alive
         self._scopes.add(scope)
         return scope
 
@@ -345,78 +332,8 @@ class TieredStore(Operations, Handle, BaseStore[str, bytes]):
     async def apurge_expired(self) -> int:
         return await self._aio().run(self._purge())
 
-    def close(self) -> None:
-        """Repair what can be repaired and let go of every connection. Twice is fine."""
-        try:
-            if self._shut():
-                if self._parent is None:
-                    self._engine.stop()
-                    if self._async is not None:
-                        self._async.stop()
-                self._engine.run(scan.flush(self._stack))
-        finally:  # also the second time, should the first have been cancelled
-            for backend in self._owned():
-                backend.close()
-
-    async def aclose(self) -> None:
-        try:
-            if self._shut():
-                if self._parent is None:
-                    await self._aio().astop(self._engine)
-                await self._aio().run(scan.flush(self._stack))
-        finally:
-            for backend in self._owned():
-                await backend.aclose()
-
-    def _owned(self) -> list[Backend]:
-        """What closing this store closes: nothing, where it is a scope of another."""
-        return self._made.backends() if self._parent is None else []
-
-    def __enter__(self) -> Self:
-        self._engine.run(self._connect())
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        await self._aio().run(self._connect())
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    def _aio(self) -> AsyncEngine:
-        if self._async is None:
-            from .engine.aio import AsyncEngine  # with the first coroutine only: asyncio takes 100 ms
-
-            self._async = AsyncEngine(self._clock)
-        return self._async
-
-    def _forked(self) -> None:
-        self._stack.flights.forked()
-        self._stack.overlaps.forked()
-        for level in (*self._stack.uppers, self._stack.authority):
-            level.forked()
-
 
 def _listed(keys: Any) -> list[str]:
     if isinstance(keys, str | bytes | bytearray) or not isinstance(keys, Iterable):
         return check_keys(keys)
     return list(keys)
-
-
-_stores: weakref.WeakSet[TieredStore] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for store in _stores:
-        store._forked()  # noqa: SLF001
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

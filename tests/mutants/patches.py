@@ -33,7 +33,7 @@ STACK, READ, WRITE, LOAD, SCAN = (f"plans/{name}.py" for name in ("stack", "read
 SYNC, AIO, BACKGROUND = (f"engine/{name}.py" for name in ("sync", "aio", "background"))
 SHELF, SPACE = "backends/_shelf.py", "backends/_space.py"
 PUBLISH, MARKERS, CLEAR, OVERLAP = "plans/publish.py", "plans/strict.py", "plans/clear.py", "overlap.py"
-ASSEMBLY, OPERATIONS, STORE = "assembly.py", "operations.py", "store.py"
+ASSEMBLY, LIFECYCLE, OPERATIONS, STORE = "assembly.py", "lifecycle.py", "operations.py", "store.py"
 
 MUTANTS = [
     # -- PROTOCOL section 8, as far as it applies ----------------------------------------------------------------
@@ -780,13 +780,13 @@ MUTANTS = [
     Mutant("scoped: not injective", STORE, "self._stack.space + SCOPE + name", "self._stack.space + name"),
     Mutant(
         "scoped: a closed scope closes its parent's tiers",
-        STORE,
+        LIFECYCLE,
         "return self._made.backends() if self._parent is None else []",
         "return self._made.backends()",
     ),
     Mutant(
         "scoped: a closed parent leaves its scopes open",
-        OPERATIONS,
+        LIFECYCLE,
         "            scope._shut()  # noqa: SLF001\n",
         "            pass\n",
     ),
@@ -1158,7 +1158,7 @@ MUTANTS = [
         "                    self._end(LEAD)\n                    return\n",
         "                    self.outcome = LEAD\n                    return\n",
     ),
-    Mutant("flight: a child waits for its parent", "store.py", "        self._stack.flights.forked()\n", ""),
+    Mutant("flight: a child waits for its parent", LIFECYCLE, "        self._stack.flights.forked()\n", ""),
     # -- engines -----------------------------------------------------------------------------------------------------
     Mutant(
         "engine: parallel is one after the other (sync)",
@@ -1270,18 +1270,18 @@ MUTANTS = [
         "into = DELETED if level is stack.authority else INVALID",
         "into = INVALID",
     ),
-    Mutant("closed: memory still answers", "operations.py", "        self._hit = self._hits = _refuse\n", ""),
+    Mutant("closed: memory still answers", LIFECYCLE, "        self._hit = self._hits = refuse\n", ""),
     Mutant(
         "closed: other methods still answer",
-        "operations.py",
-        "        if self._closed:\n            _refuse(None)\n",
+        OPERATIONS,
+        "        if self._closed:\n            refuse(None)\n",
         "        pass\n",
     ),
     Mutant(
         "closed: without repair",
-        "store.py",
+        LIFECYCLE,
         "                self._engine.run(scan.flush(self._stack))\n",
         "                pass\n",
     ),
-    Mutant("closed: twice", "operations.py", "        if self._closed:\n            return False\n", ""),
+    Mutant("closed: twice", LIFECYCLE, "        if self._closed:\n            return False\n", ""),
 ]

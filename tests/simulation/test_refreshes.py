@@ -62,5 +62,5 @@ def test_R14_R20_random_programs_with_refreshes(shape: str) -> None:
             program.settle()
         except (AssertionError, TieredError) as error:
             raise AssertionError(f"{shape}, seed {seed}: {error}") from error
-        refreshes += sum(store._stack.flights.count.refreshes for store in program.stores)
+        refreshes += sum(store.stats().loads.refreshes for store in program.stores)
     assert refreshes > SEEDS / 10, "hardly anything was refreshed"
