@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tiered import Memory, Tier, TieredStore, WriteAround, WriteThrough
+from tiered import Memory, Tier, TieredStore, WriteAround, WriteThrough, level
 from tiered.backend import SCOPE
 from tiered.clock import ZERO
 from tiered.entry import DELETED, INVALID, VALUE, Entry
@@ -770,3 +770,36 @@ def test_purging_a_store_purges_its_scopes_too() -> None:
     stand.clock.advance(6)
     assert stand.store.purge_expired() >= 2, "in the shared tier and in the authority"
     assert {entry.kind for tier in (stand.upper, stand.bottom) for entry in tier.rows.values()} == {INVALID, DELETED}
+
+
+def test_expired_rows_of_a_scope_nobody_writes_to_any_more_go_with_the_writes_of_others() -> None:
+    stand = Stand()
+    stand.store.scoped("idle").set("k", b"v", ttl=5)
+    for _ in range(4):  # expired for longer than its marks are kept
+        stand.clock.advance(200_000)
+        stand.store.set("other", b"v")
+    idle = SCOPE + "idle"
+    assert [name for tier in (stand.upper, stand.bottom) for name in tier.rows if name[0] == idle] == []
+
+
+def test_a_shared_tier_that_cannot_be_cleared_is_distrusted_under_that_prefix_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stand = Stand()
+    stand.store.mset({"a:1": b"1", "b:1": b"1"})
+    stand.bottom.rows.pop(("", "a:1"))  # lost there: only its copy is left
+    stand.upper.script("scan", "before")
+    stand.store.clear(prefix="a:")
+    evict(stand.store)
+    assert stand.store.mget(["a:1", "b:1"]) == [None, b"1"]
+    assert stand.store.stats().tiers["upper"].hits == 1, "b:1"
+    monkeypatch.setattr(level, "CLEARS", 1)
+    stand.upper.script("scan", "before")
+    stand.store.clear(prefix="c:")
+    evict(stand.store)
+    hits = stand.store.stats().tiers["upper"].hits
+    assert stand.store.mget(["a:1", "b:1"]) == [None, b"1"]
+    assert stand.store.stats().tiers["upper"].hits == hits, "more prefixes than are remembered: the whole tier"
+    assert not stand.level.swept
+    stand.clock.advance(ages["upper"])
+    assert stand.level.floors("", stand.clock.monotonic()) == []

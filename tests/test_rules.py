@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import dataclasses
 import itertools
 import os
 import subprocess
@@ -24,6 +25,7 @@ from tiered.entry import DELETED, INVALID, VALUE, Entry
 from tiered.errors import (
     BackendUnavailable,
     BatchError,
+    ConfigurationError,
     CorruptEntry,
     ForeignValue,
     Indeterminate,
@@ -1539,3 +1541,31 @@ def test_a_stack_of_one_tier_is_the_authority_itself() -> None:
 
 
 __all__ = ["Clock", "Tier", "micros"]
+
+
+def test_two_stacks_over_one_memory_do_not_undo_each_others_writes() -> None:
+    """They share its room only: the other stack does not know that the copy in `upper` is dirty, and reads it."""
+    stand = Stand()
+    memory, clock = Memory(), stand.clock
+    one, two = (
+        TieredStore([Tier(memory, ttl=60), Tier(stand.upper, ttl=600), stand.bottom], clock=clock) for _ in range(2)
+    )
+    one.set("k", b"old")
+    stand.upper.script("put", "before")
+    one.set("k", b"new")
+    clock.advance(61)
+    assert two.get("k") == b"old", "as in another process (E2)"
+    assert one.get("k") == b"new"
+
+
+def test_what_may_forget_is_refused_above_another_tier_unless_it_gives_leases() -> None:
+    stand = Stand()
+    upper = SimTier("upper")
+    upper.capabilities = dataclasses.replace(upper.capabilities, forgets=True)
+    with pytest.raises(ConfigurationError, match="may forget"):
+        TieredStore([upper, stand.bottom])
+    with pytest.raises(ConfigurationError, match="put its tiers into this one"):
+        TieredStore([stand.store, SimTier("below")])
+    TieredStore([upper, stand.bottom], immutable=True)
+    upper.capabilities = dataclasses.replace(upper.capabilities, leases=True)
+    TieredStore([upper, stand.bottom])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +23,7 @@ from tiered.flight import LOADING
 from tiered.policies.stale import Staleness, staleness
 from tiered.testing import FakeClock
 
-from .load_kit import DEADLINE, Loads, auntil, loop_in_a_thread, nothing_left, settled, submit, until, waiting
+from .load_kit import DEADLINE, Loads, auntil, join, loop_in_a_thread, nothing_left, settled, submit, until, waiting
 from .simulation.hand import Hand, loading
 from .simulation.stand import Stand, remembered
 
@@ -299,7 +301,7 @@ def test_refreshes_are_bounded_and_what_finds_no_room_is_tried_again(ask: Ask, m
     assert [ask(stand.store, ready(b"loaded"), key) for key in keys] == [b"loaded", b"loaded", b"old", b"old"]
     until(lambda: settled(stand.store))
     assert stand.store.mget(keys) == [b"loaded"] * 4
-    assert count.refreshes == 4
+    assert stand.store.stats().loads.refreshes == 4
     nothing_left(stand.store)
 
 
@@ -326,18 +328,18 @@ def test_a_refresh_is_in_nobodys_loader(ask: Ask) -> None:
     stand = Stand()
     ask(stand.store, ready(b"old"))
     stand.clock.advance(10)
-    outer, _ = stand.store._stack.flights.join(("", "outer"), stand.store._engine.caller())
+    outer, _ = join(stand.store._stack.flights, "outer", stand.store._engine.caller())
     assert outer is not None
     seen: list[Any] = []
 
     def load(key: str) -> bytes:
-        seen.append([flight.name for flight in LOADING.get()])
+        seen.append([work is outer.work for work in LOADING.get()])
         return b"new"
 
     with sync.loading([outer]):
         assert stand.store.get_or_load("k", load, ttl=10, stale=20) == b"old"
         until(lambda: settled(stand.store))
-    assert seen == [[("", "k")]]
+    assert seen == [[False]]
 
 
 def test_a_refresh_whose_task_is_cancelled_before_it_began_is_begun_again() -> None:
@@ -399,21 +401,68 @@ def test_when_no_thread_can_be_begun_the_old_value_is_served_all_the_same(monkey
     assert stand.store.get("k") == b"new"
 
 
-def test_in_a_forked_child_the_refreshes_of_the_parent_take_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_a_forked_child_the_refreshes_of_the_parent_take_no_room(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(background, "REFRESHES", 1)
-    stand = Stand()
-    stand.store.get_or_load("k", lambda key: b"old", ttl=10, stale=20)
-    stand.clock.advance(10)
-    threads = stand.store._engine._background
-    stuck = background.Job()
-    stuck.step.acquire()
-    threads._jobs.add(stuck)
-    threads._pid -= 1  # as it looks in a child
-    threads.stop()  # waits for nobody
-    threads._stopped = False
-    assert stand.store.get_or_load("k", lambda key: b"new", ttl=10, stale=20) == b"old"
+    monkeypatch.setattr(aio, "REFRESHES", 1)
+    monkeypatch.setattr(background, "_room", background._Room())
+    stand, stuck, loads = Stand(), Stand(), Loads(b"late")
+    for store in (stand.store, stuck.store):
+        ask(store, ready(b"old"))
+    ask(stand.store, ready(b"old"), "other")
+    for one in (stand, stuck):
+        one.clock.advance(10)
+    jobs = list[Any]()
+    assert ask(stand.store, loads, "other") == b"old"
+    assert loads.began.wait(DEADLINE)
+    jobs += stand.store._engine._background._jobs
+    for job in jobs:
+        job.step.acquire()
+    stand.store._forked()  # as it is in a child
+    background._room.__init__()  # type: ignore[misc]
+    assert settled(stand.store)
+    assert ask(stand.store, ready(b"new")) == b"old"
     until(lambda: settled(stand.store))
     assert stand.store.get("k") == b"new"
+    stand.store._engine.stop()  # waits for nobody
+    for job in jobs:
+        job.step.release()
+    loads.release.set()
+
+
+def test_refreshes_of_one_store_that_hang_leave_the_callers_of_another_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take the threads of the process; the other's value is not refreshed, and loaded once it has expired."""
+    monkeypatch.setattr(background, "REFRESHES", 1)
+    stuck, stand, loads = Stand(), Stand(), Loads(b"late")
+    for one in (stuck, stand):
+        one.store.get_or_load("k", lambda key: b"old", ttl=10, stale=20)
+        one.clock.advance(10)
+    stuck.store.get_or_load("k", loads.sync, ttl=10, stale=20)
+    assert loads.began.wait(DEADLINE)
+    assert stand.store.get_or_load("k", lambda key: b"never", ttl=10, stale=20) == b"old"
+    assert stand.store.stats().loads.postponed == 1
+    stand.clock.advance(20)
+    assert stand.store.get_or_load("k", lambda key: b"new", ttl=10, stale=20) == b"new"
+    loads.release.set()
+    until(lambda: settled(stuck.store))
+
+
+def test_a_refresh_that_hangs_does_not_keep_the_interpreter() -> None:
+    program = """
+import threading, tiered
+from tiered.testing import FakeClock
+clock = FakeClock()
+store = tiered.TieredStore([tiered.Memory()], clock=clock)
+store.get_or_load("k", lambda key: b"old", ttl=10, stale=100)
+clock.advance(20)
+began = threading.Event()
+def hang(key):
+    began.set()
+    threading.Event().wait()
+store.get_or_load("k", hang, ttl=10, stale=100)
+began.wait()
+store.close()
+"""
+    assert subprocess.run([sys.executable, "-c", program], timeout=DEADLINE, check=False).returncode == 0
 
 
 # -- close -----------------------------------------------------------------------------------------------------------

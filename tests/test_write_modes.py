@@ -232,7 +232,7 @@ def test_R18_a_write_that_failed_for_certain_takes_its_marker_back_and_the_tier_
 def test_R18_R8_a_marker_that_is_taken_back_leaves_the_stamp_of_what_it_replaced(there: str, leases: bool) -> None:
     """Else a slow fill from before that would find nothing to refuse it, where fills need no lease."""
     stand = strict()
-    stand.upper.capabilities = replace(stand.upper.capabilities, forgets=leases)
+    stand.upper.capabilities = replace(stand.upper.capabilities, leases=leases)
     old = stand.seed("k", b"old", stand.bottom)
     stand.clock.advance(1)
     other, _ = stand.other()
@@ -455,7 +455,7 @@ def test_R18_of_a_batch_only_what_was_refused_is_announced_again() -> None:
 @pytest.mark.parametrize("leases", [False, True])
 def test_R18_R1_a_marker_refused_by_a_stamp_from_too_far_ahead_does_not_stop_writes_for_ever(leases: bool) -> None:
     stand = strict()
-    stand.upper.capabilities = replace(stand.upper.capabilities, forgets=leases)
+    stand.upper.capabilities = replace(stand.upper.capabilities, leases=leases)
     stand.store.set("k", b"v0")
     stand.upper.rows["", "k"] = Entry(VALUE, stamp_at(stand.clock.time() + 2 * DAY), None, b"far")
     stand.store.set("k", b"v1")

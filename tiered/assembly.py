@@ -131,8 +131,8 @@ def assemble(
     front_ttl = _age(placed[0], immutable)
     idle = front_ttl.idle() if front_ttl is not None else None
     fronted = memory is not None and last > 0
-    # Copies are shared only with stacks that made them of the same stores and keep them as long.
-    owner = (front_ttl, *(tier.store.identity for tier in placed[1:])) if fronted else None
+    # A stack's copies are its own: another stack knows nothing of its writes under way, nor of what it must repair.
+    owner = object() if fronted else None
     open_space = (
         None
         if memory is None
@@ -183,6 +183,8 @@ class _Placed(Tier):
 def _place(tier: Tier, *, last: bool) -> _Placed:
     """A store of somebody else's becomes a tier: plain in last place, above it holds records (PROTOCOL section 3)."""
     store: Any = tier.store
+    if not last and isinstance(getattr(store, "_made", None), Assembly):
+        raise ConfigurationError("a stack cannot be a tier above another: put its tiers into this one")
     if isinstance(store, BaseStore) and not isinstance(store, BaseBackend):
         from .backends.foreign import Foreign
 
@@ -226,6 +228,11 @@ def _check_stamps(placed: list[_Placed], immutable: bool) -> None:
             raise ConfigurationError(
                 f"{what} holds plain values above another tier, so nothing keeps a slow read from bringing back an old "
                 "one: put it last, use its record layout, or say immutable=True if a key's value never changes"
+            )
+        elif tier.store.capabilities.forgets and not tier.store.capabilities.leases:
+            raise ConfigurationError(
+                f"{what} may forget what it was told, so nothing keeps a slow read from bringing back an old value "
+                "into it: put it last, or say immutable=True if a key's value never changes"
             )
         elif not placed[-1].store.capabilities.stamps:
             raise ConfigurationError(

@@ -42,6 +42,7 @@ class Capabilities:
 
     shared: bool  # other machines see it: a namespace is required, copies default to an hour
     forgets: bool  # may drop any key at any time
+    leases: bool = False  # its misses give tokens, without which it takes no fill (R4, R5)
     stamps: bool = True  # compares them and reports refusals; else it holds plain values, read with stamp 0
     expiry: bool = True  # keeps the expiry of an entry
     max_key: int = 65_535

@@ -20,6 +20,9 @@ LONGEST_PAUSE = 30.0
 MARKS = 65_536
 """Dirty keys remembered a tier (R16); beyond, a floor for the whole tier stands in."""
 
+CLEARS = 64
+"""Prefixes remembered that could not be cleared in a tier; beyond, the floor for the whole tier stands in."""
+
 REPAIRS = 256
 """Dirty keys repaired at a time (R16)."""
 
@@ -67,6 +70,7 @@ class Level:
     broken: dict[Name, None] = field(default_factory=dict)  # those whose write has ended: to be repaired
     floor: bytes = b""
     floor_until: float = 0.0
+    swept: dict[Name, tuple[bytes, float]] = field(default_factory=dict)  # (namespace, prefix): a floor, until when
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     # -- health --------------------------------------------------------------------------------------------------
@@ -155,14 +159,32 @@ class Level:
                     del self.marks[name]
                 self.broken.clear()
 
-    def distrust(self, stamp: bytes, now: float) -> None:
-        """From monotonic time `now` on, no copy here up to `stamp` is served, for as long as one may live."""
+    def distrust(self, space: str, prefix: str, stamp: bytes, now: float) -> None:
+        """From monotonic time `now` on, no copy up to `stamp` of a key that begins so is served, while one may live."""
         with self.lock:
-            self._raise_floor(stamp, now)
+            if len(self.swept) >= CLEARS:  # one floor for the whole tier stands in for them
+                self._raise_floor(max(stamp, *(stamp for stamp, _ in self.swept.values())), now)
+                self.swept.clear()
+            else:
+                self.swept[space, prefix] = (stamp, self._age(now))
+
+    def floors(self, space: str, now: float) -> list[tuple[str, bytes]]:
+        """(prefix, stamp): copies of keys that begin so are not served up to that stamp."""
+        whole = [("", self.floor)] if now < self.floor_until else []
+        if not self.swept:
+            return whole
+        with self.lock:
+            return whole + [
+                (prefix, stamp) for (of, prefix), (stamp, until) in self.swept.items() if of == space and now < until
+            ]
+
+    def _age(self, now: float) -> float:
+        """Until when a copy made before monotonic time `now` may live."""
+        return now + self.ttl.limit() if self.ttl else float("inf")
 
     def _raise_floor(self, stamp: bytes, now: float) -> None:
         self.floor = max(self.floor, stamp)
-        self.floor_until = now + self.ttl.limit() if self.ttl else float("inf")
+        self.floor_until = self._age(now)
 
     def repairs(self) -> dict[str, dict[str, bytes]]:
         """The next broken keys with the stamps to void up to, by namespace."""

@@ -99,8 +99,12 @@ class Lifecycle(Operations):
         return self._async
 
     def _forked(self) -> None:
+        self._engine.forked()
+        if self._async is not None:
+            self._async.forked()
         self._stack.flights.forked()
         self._stack.overlaps.forked()
+        self._stack.pace.forked()
         for level in (*self._stack.uppers, self._stack.authority):
             level.forked()
 

@@ -111,8 +111,8 @@ MUTANTS = [
     Mutant(
         "8: `invalid` answered as absent",
         READ,
-        " and found.kind != INVALID and found.stamp > floor",
-        " and found.stamp > floor",
+        " and found.kind != INVALID and not _under(",
+        " and not _under(",
     ),
     Mutant(
         "8: TTL counted from promotion (R10, memory)",
@@ -256,8 +256,8 @@ MUTANTS = [
     Mutant(
         "R12: in flight for ever",
         PUBLISH,
-        "            self._stack.front.leave(self._keys)\n",
-        "            pass\n",
+        "        self._stack.front.leave(self._keys)\n",
+        "",
     ),
     Mutant(
         "R12: writes are not in flight",
@@ -380,14 +380,17 @@ MUTANTS = [
         "                self._raise_floor(max(self.marks[name] for name in self.broken), now)\n",
         "",
     ),
-    Mutant("R16: the floor is not looked at", READ, "found.stamp > floor:", "True:"),
+    Mutant("R16: the floor is not looked at", READ, "not _under(floors, key, found):", "True:"),
     Mutant(
-        "R16: the floor stays for ever", READ, 'level.floor if monotonic < level.floor_until else b""', "level.floor"
+        "R16: the floor stays for ever",
+        LEVEL,
+        '[("", self.floor)] if now < self.floor_until else []',
+        '[("", self.floor)]',
     ),
     Mutant(
         "R16: the floor goes at once",
         LEVEL,
-        'self.floor_until = now + self.ttl.limit() if self.ttl else float("inf")',
+        "self.floor_until = self._age(now)",
         "self.floor_until = now",
     ),
     Mutant(
@@ -611,19 +614,21 @@ MUTANTS = [
     # -- R9, R12, R20, R22, E11: authorities without stamps ------------------------------------------------------------
     Mutant("R9: overlapping writes are kept", PUBLISH, "if writing.alone(key)}", "if True}"),
     Mutant("R9: no write is kept", PUBLISH, "if writing.alone(key)}", "if False}"),
-    Mutant("R9: who begins first does not see the overlap", OVERLAP, "(count + 1, count > 0)", "(count + 1, False)"),
-    Mutant("R9: who ends last does not see the overlap", OVERLAP, "(count - 1, mixed)", "(count - 1, False)"),
+    Mutant("R9: who begins first does not see the overlap", OVERLAP, "writers[other] = True", "pass"),
+    Mutant(
+        "R9: who begins last does not see the overlap", OVERLAP, "writers[writer] = overlap", "writers[writer] = False"
+    ),
     Mutant(
         "R9: once overlapped, for ever overlapped",
         OVERLAP,
-        "                count, mixed = self._writing.pop((space, key), (0, False))\n                if count > 1:\n",
-        "                count, mixed = self._writing.pop((space, key), (0, False))\n                if True:\n",
+        "                writers.pop(writer, None)\n",
+        "",
     ),
     Mutant(
         "R9: overlaps of all namespaces at once",
         OVERLAP,
-        "(count + 1, count > 0)",
-        "(count + 1, sum(k == key for _, k in self._writing) > 0)",
+        "bool(writers.keys() - {writer})",
+        "any(k == key and set(them) - {writer} for (_, k), them in self._writing.items())",
     ),
     Mutant(
         "R12: a write over plain has the stamp of its start",
@@ -730,7 +735,7 @@ MUTANTS = [
     Mutant(
         "clear: a tier that cannot be listed is trusted",
         CLEAR,
-        "            level.distrust(stack.clock.draw(), stack.clock.monotonic())\n",
+        "            level.distrust(stack.space, prefix, stack.clock.draw(), stack.clock.monotonic())\n",
         "",
     ),
     Mutant("clear: what only memory holds stays", CLEAR, "    stack.front.sweep(prefix, stack.clock.draw())\n", ""),
@@ -778,6 +783,24 @@ MUTANTS = [
     ),
     Mutant("clear: a prefix and all=True", OPERATIONS, "        if start and everything:\n", "        if False:\n"),
     Mutant("scoped: not injective", STORE, "self._stack.space + SCOPE + name", "self._stack.space + name"),
+    Mutant(
+        "purge: a scope that nobody writes to any more keeps its expired rows",
+        STACK,
+        "list(dict.fromkeys((space, longest)))",
+        "[space]",
+    ),
+    Mutant(
+        "two stacks over one memory share their copies",
+        ASSEMBLY,
+        "object() if fronted else None",
+        "1 if fronted else None",
+    ),
+    Mutant(
+        "a tier that forgets, without leases, above another",
+        ASSEMBLY,
+        "elif tier.store.capabilities.forgets and not tier.store.capabilities.leases:",
+        "elif False:",
+    ),
     Mutant(
         "scoped: a closed scope closes its parent's tiers",
         LIFECYCLE,

@@ -71,7 +71,8 @@ class Watch:
                 if copy is None or copy.kind == INVALID or copy.stamp >= row.stamp:
                     continue
                 if copy.expires is None or copy.expires > clock.time() * 1000:
-                    trusted = level.trusted(program.space, [key]) and copy.stamp > level.floor
+                    floors = [of for prefix, of in level.floors(program.space, 0.0) if key.startswith(prefix)]
+                    trusted = level.trusted(program.space, [key]) and copy.stamp > max(floors, default=b"")
                     assert not trusted, f"{store} trusts {copy} of {key} over its own {row}"
 
     def is_past(self, copy: Entry, what: str) -> None:

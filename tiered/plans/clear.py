@@ -30,8 +30,8 @@ def invalidate(stack: Stack, keys: Iterable[str]) -> Plan[None]:
 def clear(stack: Stack, prefix: str) -> Plan[int]:
     """Delete the live keys that begin with `prefix`, and copies of others above -> live keys deleted.
 
-    A key that is written meanwhile may stay. Raises what listing and deleting at the authority raise; a shared tier
-    that cannot be listed is not trusted any more, up to now.
+    A key that is written meanwhile may stay. Raises what listing and deleting at the authority raise; of a shared
+    tier that cannot be listed no copy under the prefix is trusted any more, up to now.
     """
     count = 0
     after: str | None = None
@@ -48,7 +48,7 @@ def clear(stack: Stack, prefix: str) -> Plan[int]:
             yield from _void_all(stack, level, prefix)
         except TieredError as error:
             log.warning("tier %s: not cleared, so not trusted up to now: %s", level.name, error)
-            level.distrust(stack.clock.draw(), stack.clock.monotonic())
+            level.distrust(stack.space, prefix, stack.clock.draw(), stack.clock.monotonic())
     stack.front.sweep(prefix, stack.clock.draw())
     with stack.flights.lock:
         flying = [key for space, key in stack.flights.flights if space == stack.space and key.startswith(prefix)]

@@ -28,8 +28,17 @@ class Writing:
     def __enter__(self) -> Writing:
         self._stack.front.enter(self._keys)
         if not self._stack.stamped:
-            self._stack.overlaps.begin(self._stack.space, self._keys)
+            try:
+                self._stack.overlaps.begin(self, self._stack.space, self._keys)
+            except BaseException:  # interrupted
+                self._leave()
+                raise
         return self
+
+    def _leave(self) -> None:
+        if not self._stack.stamped:
+            self._stack.overlaps.end(self, self._stack.space, self._keys)
+        self._stack.front.leave(self._keys)
 
     def stamp(self, keys: Iterable[str]) -> bytes:
         """A new stamp for `keys`, whose copies above are not to be trusted from here on (R13)."""
@@ -44,7 +53,7 @@ class Writing:
 
     def alone(self, key: str) -> bool:
         """Whether no other write of `key` was under way here meanwhile (R9); stamps make that needless."""
-        return self._stack.stamped or self._stack.overlaps.alone(self._stack.space, key)
+        return self._stack.stamped or self._stack.overlaps.alone(self, self._stack.space, key)
 
     def abandon(self) -> None:
         """The write ended badly: nothing older than its stamps stays readable above the authority."""
@@ -70,9 +79,7 @@ class Writing:
             if error is not None:
                 self.abandon()
         finally:
-            if not self._stack.stamped:
-                self._stack.overlaps.end(self._stack.space, self._keys)
-            self._stack.front.leave(self._keys)
+            self._leave()
 
 
 def publish(

@@ -143,11 +143,11 @@ def _sift_copies(
 ) -> tuple[dict[str, Entry], dict[str, bytes | None]]:
     """What a shared tier knows (values, and `deleted`), and what it missed, as in `Gap`."""
     now, monotonic = stack.now_ms(), stack.clock.monotonic()
-    floor = level.floor if monotonic < level.floor_until else b""
+    floors = level.floors(stack.space, monotonic)
     copies: dict[str, Entry] = {}
     missed: dict[str, bytes | None] = {}
     for key, found in zip(keys, answers, strict=True):
-        if isinstance(found, Entry) and found.kind != INVALID and found.stamp > floor:
+        if isinstance(found, Entry) and found.kind != INVALID and not _under(floors, key, found):
             if found.expires is None or found.expires > now:
                 copies[key] = found
                 continue
@@ -162,6 +162,10 @@ def _sift_copies(
     level.count.hits += len(copies)
     level.count.misses += len(missed)
     return copies, missed
+
+
+def _under(floors: list[tuple[str, bytes]], key: str, found: Entry) -> bool:
+    return any(found.stamp <= floor and key.startswith(prefix) for prefix, floor in floors)
 
 
 def _sift_authority(stack: Stack, sight: Sight, keys: Sequence[str], answers: Sequence[Found]) -> Mapping[str, Entry]:

@@ -22,11 +22,11 @@ def page(stack: Stack, level: Level, prefix: str, after: str | None) -> Plan[lis
     return keys
 
 
-def purge(stack: Stack, level: Level, limit: int) -> Plan[int]:
-    """One bounded step of a purge of one tier (R28) -> rows changed."""
+def purge(stack: Stack, level: Level, space: str, limit: int) -> Plan[int]:
+    """One bounded step of a purge of one namespace in one tier (R28) -> rows changed."""
     into = DELETED if level is stack.authority else INVALID
     grace = max(stack.tombstone_ttl, level.ttl.limit() if level.ttl else 0)  # R8: marks outlive the copies they void
-    step = Purge(level, stack.space, stack.now_ms(), int(grace * 1000), limit, into)
+    step = Purge(level, space, stack.now_ms(), int(grace * 1000), limit, into)
     [answer] = yield from ask(stack, [step])
     if isinstance(answer, TieredError):
         raise answer
@@ -39,7 +39,7 @@ def purge_all(stack: Stack) -> Plan[int]:
     total = 0
     for level in (*stack.uppers, stack.authority):
         try:
-            while rows := (yield from purge(stack, level, PAGE)):
+            while rows := (yield from purge(stack, level, stack.space, PAGE)):
                 total += rows
         except TieredError as error:
             if level is stack.authority:
@@ -50,16 +50,17 @@ def purge_all(stack: Stack) -> Plan[int]:
 
 def upkeep(stack: Stack, written: int) -> Plan[None]:
     """After a write: repair what is broken above (R16), and purge twice as much as was written since the last time,
-    at most once a second.
+    at most once a second; with it, in turn, the scopes that were written to.
     """
     for level in stack.uppers:
         if level.broken and not level.failures:  # it answers
             yield from repair(stack, level)
+    stack.pace.note(stack.space)
     limit = stack.pace.limit(written, stack.clock.monotonic())
-    if limit:
+    for space in stack.pace.turn(stack.space) if limit else ():
         for level in (*stack.uppers, stack.authority):
             try:
-                yield from purge(stack, level, limit)
+                yield from purge(stack, level, space, limit)
             except TieredError as error:  # the write itself is done; `ask` has counted the failure
                 log.warning("tier %s: expired rows were not purged: %s", level.name, error)
 

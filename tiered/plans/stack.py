@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -59,12 +60,18 @@ class NoFront:
         return []
 
 
+SPACES = 65_536
+"""Namespaces remembered, of those written to, for their expired rows to be purged."""
+
+
 @dataclass(slots=True)
 class Pace:
-    """How much the next write purges, and when: expired rows never gain on the writes that made them."""
+    """How much the next write purges, where, and when: expired rows never gain on the writes that made them."""
 
     written: int = 0
     due: float = 0.0
+    spaces: dict[str, None] = field(default_factory=dict)  # written to; the one purged longest ago comes first
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def limit(self, written: int, now: float) -> int:
         """Rows to purge at monotonic time `now`, after `written` more keys were written; 0 for not yet."""
@@ -74,6 +81,24 @@ class Pace:
         limit = min(5_000, 64 + 2 * self.written)
         self.written, self.due = 0, now + 1.0
         return limit
+
+    def turn(self, space: str) -> list[str]:
+        """The namespaces to purge now: this one, and of all that were written to the one that has waited longest."""
+        with self.lock:
+            longest = next(iter(self.spaces), space)
+            for name in (longest, space):  # to the end of the queue
+                self.spaces.pop(name, None)
+                self.spaces[name] = None
+        return list(dict.fromkeys((space, longest)))
+
+    def note(self, space: str) -> None:
+        """This namespace is written to."""
+        if space not in self.spaces and len(self.spaces) < SPACES:
+            with self.lock:
+                self.spaces[space] = None
+
+    def forked(self) -> None:
+        self.lock = threading.Lock()
 
 
 @dataclass(slots=True)

@@ -72,7 +72,7 @@ def announce(stack: Stack, markers: Markers, batch: Mapping[str, Entry]) -> Plan
 
 def _look_below(stack: Stack, keys: list[str]) -> Plan[dict[Level, dict[str, bytes | None]]]:
     """The stamps that the markers will lie over, in tiers without leases; what cannot be read is left out."""
-    settled = [level for level in stack.uppers if not level.backend.capabilities.forgets]
+    settled = [level for level in stack.uppers if not level.backend.capabilities.leases]
     below: dict[Level, dict[str, bytes | None]] = {}
     for level, answer in zip(
         settled, (yield from ask(stack, [Fetch(level, stack.space, keys) for level in settled])), strict=True
