@@ -39,31 +39,34 @@ class Space:
 
     def enter(self, keys: Iterable[str]) -> None:
         """An operation on `keys` begins: until it leaves, nothing older than what it puts or drops gets in."""
-        home, shelf, count = self._home, self._shelf, 0
+        home, shelf = self._home, self._shelf
         flights = home.flights
-        with shelf.lock:
-            shelf.read(home, 0)
-            for key in keys:
-                flight = flights.get(key)
-                if flight is None:
-                    flight = flights[key] = Flight()
-                flight.count += 1
-                count += 1
-            shelf.pause -= count
+        rest = iter(keys)
+        while batch := list(itertools.islice(rest, SLICE)):
+            with shelf.lock:
+                shelf.read(home, 0)
+                for key in batch:
+                    flight = flights.get(key)
+                    if flight is None:
+                        flight = flights[key] = Flight()
+                    flight.count += 1
+                shelf.pause -= len(batch)
 
     def leave(self, keys: Iterable[str]) -> None:
         """The operation is over, however it ended. Once for each `enter`, with the same keys."""
         flights = self._home.flights
-        with self._shelf.lock:
-            for key in keys:
-                flight = flights.get(key)
-                if flight is None:  # the fork was in between
-                    continue
-                flight.count -= 1
-                if not flight.count:
-                    del flights[key]
-            if not flights:
-                flights.clear()  # a dict that was large keeps its table until then
+        rest = iter(keys)
+        while batch := list(itertools.islice(rest, SLICE)):
+            with self._shelf.lock:
+                for key in batch:
+                    flight = flights.get(key)
+                    if flight is None:  # the fork was in between
+                        continue
+                    flight.count -= 1
+                    if not flight.count:
+                        del flights[key]
+                if not flights:
+                    flights.clear()  # a dict that was large keeps its table until then
 
     def busy(self, key: str) -> bool:
         """Whether an operation on `key` is in flight."""
