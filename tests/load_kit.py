@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from tiered import TieredStore
+from tiered.flight import Caller, Flight, Flights, working
 
 DEADLINE = float(os.environ.get("TEST_DEADLINE", "60"))
 """Seconds until a stuck test fails; none is waited for in a run that passes."""
@@ -86,6 +87,19 @@ class Loads:
 def waiting(store: TieredStore, key: str = "k") -> int:
     flight = store._stack.flights.flights.get(("", key))
     return -1 if flight is None else len(flight.waiters)
+
+
+def join(flights: Flights, key: str, caller: Caller) -> tuple[Flight | None, bool]:
+    """The flight of one key, and whether the caller leads it; None: it loads alone."""
+    own: dict[str, Flight | None] = {}
+    theirs: dict[str, Flight] = {}
+    flights.join("", [key], caller, working(), own, theirs)
+    return (theirs[key], False) if key in theirs else (own[key], own[key] is not None)
+
+
+def waited_for(flight: Flight) -> list[Any]:
+    """The names of the flights that the loader of this one waits for."""
+    return [] if flight.work is None else [one.name for one in flight.work.waits_for]
 
 
 def settled(store: TieredStore) -> bool:

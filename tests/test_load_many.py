@@ -17,7 +17,18 @@ from tiered.engine import aio, sync
 from tiered.errors import BackendUnavailable, BatchError, CorruptEntry, ForeignValue, InvalidKey, InvalidValue
 from tiered.flight import LOADS
 
-from .load_kit import DEADLINE, Loads, auntil, loop_in_a_thread, nothing_left, submit, until, waiting
+from .load_kit import (
+    DEADLINE,
+    Loads,
+    auntil,
+    join,
+    loop_in_a_thread,
+    nothing_left,
+    submit,
+    until,
+    waited_for,
+    waiting,
+)
 from .simulation.hand import Hand
 from .simulation.stand import Stand, call, evict, faces, remembered
 from .simulation.tier import SimTier
@@ -363,14 +374,14 @@ def test_a_waiting_batch_that_gives_up_is_not_waited_for_in_turn() -> None:
     store = stand.store
     caller = store._engine.caller()
     inner = Hand(store, store._load("inner", never, None, caller)).to("load")
-    outer, _ = store._stack.flights.join(("", "outer"), caller)
+    outer, _ = join(store._stack.flights, "outer", caller)
     assert outer is not None
     with sync.loading([outer]):
         batch = Hand(store, store._mload(["inner", "x"], [None] * 2, Many(), None, caller, None, None, "load"))
         batch.to("join")
-        assert [flight.name for flight in outer.waits_for] == [("", "inner")]
+        assert waited_for(outer) == [("", "inner")]
         batch.throw(KeyboardInterrupt())
-        assert outer.waits_for == []
+        assert waited_for(outer) == []
     inner.close()
 
 

@@ -358,3 +358,27 @@ def bomb(count: int) -> bytes:
 def test_bytes_that_msgpack_did_not_write_are_corrupt(data: bytes) -> None:
     with pytest.raises(CorruptEntry):
         Msgpack([Point]).loads(data)
+
+
+@dataclass(frozen=True)
+class Key:
+    name: str
+
+
+def test_an_extension_that_is_not_ours_is_refused() -> None:
+    """It would come back as what that extension means here, or not at all."""
+    store = Msgpack(types=[Key])
+    for code, data in ((6, b"x" * 16), (17, b""), (99, b"\xd4" * 300)):
+        for value in (
+            msgpack.ExtType(code, data),
+            [(1, 2), msgpack.ExtType(code, data)],
+            {Key("\u0531"): {1: msgpack.ExtType(code, data)}},
+        ):
+            with pytest.raises(InvalidValue, match="ExtType"):
+                store.dumps(value)
+
+
+def test_what_looks_like_an_extension_is_none() -> None:
+    store = Msgpack(types=[Key])
+    for value in (b"\xd4\xc7" * 50, "\u0531\u0628", {Key("\u0531"): "\u0531", ("\u0531", b"\xd8"): 0xD4}, 2.0**0.5):
+        assert store.loads(store.dumps(value)) == value

@@ -16,9 +16,20 @@ import pytest
 from tiered import SQL, Memory, TieredStore
 from tiered.engine import aio, sync
 from tiered.errors import InvalidValue
-from tiered.flight import LEAD, Caller, Flight, Flights, Outcome, Waiter
+from tiered.flight import LEAD, Caller, Flight, Flights, Outcome, Waiter, working
 
-from .load_kit import DEADLINE, Loads, auntil, loop_in_a_thread, nothing_left, submit, until, waiting
+from .load_kit import (
+    DEADLINE,
+    Loads,
+    auntil,
+    join,
+    loop_in_a_thread,
+    nothing_left,
+    submit,
+    until,
+    waited_for,
+    waiting,
+)
 from .simulation.hand import loading
 from .simulation.stand import Stand, call, evict, faces
 from .simulation.tier import SimTier
@@ -245,14 +256,14 @@ def test_a_waiter_that_cannot_be_reached_is_passed_over_at_once() -> None:
 def test_what_has_landed_is_not_joined() -> None:
     """Its leader has not left yet, but a read that begins now must not get what was found before."""
     flights, me = Flights(), Caller(lambda: True, may_wait=True)
-    old, _ = flights.join(("", "k"), me)
+    old, _ = join(flights, "k", me)
     assert old is not None
     old.land(me.alive, Outcome(b"old"))
-    new, leads = flights.join(("", "k"), me)
+    new, leads = join(flights, "k", me)
     assert leads
     assert new is not old
     old.hand_over(me.alive)
-    assert flights.join(("", "k"), me) == (new, False), "and its leaving does not end the new one"
+    assert join(flights, "k", me) == (new, False), "and its leaving does not end the new one"
 
 
 def test_R14_a_detached_flight_that_ends_leaves_the_newer_one_alone() -> None:
@@ -567,25 +578,27 @@ def test_waiting_for_another_loader_is_forgotten_afterwards() -> None:
     """a's loader once waited for b; a later load of b may wait for a: nothing is held against it."""
     flights = Flights()
     me = Caller(lambda: True, may_wait=True)
-    a, _ = flights.join(("", "a"), me)
-    b, _ = flights.join(("", "b"), me)
+    a, _ = join(flights, "a", me)
+    b, _ = join(flights, "b", me)
     assert a is not None
     assert b is not None
     with sync.loading([a]):
-        assert flights.join(("", "b"), me) == (b, False)
-        assert a.waits_for == [b]
-        flights.joined(b)
-    flights.joined(b)  # in no loader: nothing to forget
-    assert a.waits_for == []
+        assert join(flights, "b", me) == (b, False)
+        assert join(flights, "b", me) == (b, False), "as another task of the loader may"
+        assert waited_for(a) == [b.name]
+        flights.joined([b], working())
+        assert waited_for(a) == [b.name]
+        flights.joined([b], working())
+        assert waited_for(a) == []
     with sync.loading([b]):
-        assert flights.join(("", "a"), me) == (a, False)
+        assert join(flights, "a", me) == (a, False)
 
 
 def test_a_loader_that_gave_up_waiting_for_a_key_is_waited_for_by_that_key() -> None:
     stand = Stand()
     me = Caller(lambda: True, may_wait=True)
     inner = loading(stand.store, "inner", lambda key: b"v").to("load")
-    outer, _ = stand.store._stack.flights.join(("", "outer"), me)
+    outer, _ = join(stand.store._stack.flights, "outer", me)
     assert outer is not None
     with sync.loading([outer]):
         waiter = loading(stand.store, "inner", lambda key: b"v")
@@ -683,7 +696,7 @@ def test_in_a_forked_child_no_flight_of_the_parent_is_waited_for() -> None:
     store, _ = memory_over_sim()
     flights = store._stack.flights
     me = Caller(lambda: True, may_wait=True)
-    flights.join(("", "k"), me)
+    join(flights, "k", me)
     flights.lock.acquire()  # as another thread may at the moment of the fork
     store._forked()
-    assert flights.join(("", "k"), me)[1]
+    assert join(flights, "k", me)[1]

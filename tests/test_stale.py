@@ -228,7 +228,13 @@ def test_a_refresh_that_fails_is_logged_and_counted_and_the_old_value_stays(
             until(lambda: settled(stand.store))
         assert stand.store.stats().loads.failed == times
         assert "the source is away" in caplog.text
+        assert "Traceback" not in caplog.text
         nothing_left(stand.store)
+        again = ready()
+        assert ask(stand.store, again) == b"old"
+        assert settled(stand.store), "for a moment nobody tries again"
+        assert again.count == 0
+        stand.clock.advance(1)
     stand.clock.advance(20)
     with pytest.raises(LookupError):
         ask(stand.store, ready(error=LookupError("away still")))
@@ -390,11 +396,11 @@ def test_when_no_thread_can_be_begun_the_old_value_is_served_all_the_same(monkey
     stand.store.get_or_load("k", lambda key: b"old", ttl=10, stale=20)
     stand.clock.advance(10)
 
-    def refuse(name: str, threads: int) -> Any:
-        raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
 
     with monkeypatch.context() as patch:
-        patch.setattr(background, "pool", refuse)
+        patch.setattr(threading.Thread, "start", refuse)
         assert stand.store.get_or_load("k", lambda key: b"never", ttl=10, stale=20) == b"old"
     assert stand.store.get_or_load("k", lambda key: b"new", ttl=10, stale=20) == b"old"
     until(lambda: settled(stand.store))

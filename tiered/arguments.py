@@ -16,11 +16,14 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from enum import Enum
+from enum import Enum, Flag
+from functools import cached_property
 from hashlib import blake2b
 from pathlib import PurePath
-from typing import Any
+from types import MemberDescriptorType
+from typing import Any, Generic, NamedTuple
 from uuid import UUID
+from weakref import WeakKeyDictionary
 
 from .errors import ConfigurationError
 
@@ -40,8 +43,13 @@ def text_of(values: Iterable[Any]) -> str:
     for value in values:
         text += f"i{value:x};" if type(value) is int else encode(value)
     if len(text) > LONG or not text.isascii():
-        return f"#{blake2b(text.encode('utf-8', 'surrogatepass'), digest_size=20).hexdigest()}"
+        return f"#{digest(text, 20)}"
     return text
+
+
+def digest(text: str, size: int) -> str:
+    """A hash of `size` bytes, in hexadecimal."""
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=size).hexdigest()
 
 
 def encode(value: Any) -> str:
@@ -55,15 +63,70 @@ def _encode_rare(value: Any) -> str:
     own = None if isinstance(value, type) else getattr(value, "__tiered_key__", None)
     if own is not None:
         return _of(kind) + encode(own() if callable(own) else own)
+    if isinstance(value, Flag):  # some have no name
+        return _of(kind) + encode(value.value)
     if isinstance(value, Enum):
         return _of(kind) + _sized("s", value.name)
     if isinstance(value, PurePath):
+        _check_state(value, ())
         return _of(kind) + _sized("P", str(value))
     if isinstance(value, tuple) and hasattr(kind, "_fields"):
+        _check_state(value, ())
         return _of(kind) + _several("u", value)
     if is_dataclass(kind):
-        return _of(kind) + _pairs({field.name: getattr(value, field.name) for field in fields(value)})
-    raise Unkeyable(f"{kind.__module__}.{kind.__qualname__}")
+        names = [field.name for field in fields(value)]
+        _check_state(value, names)
+        unset = [name for name in names if not hasattr(value, name)]
+        if unset:
+            raise Unkeyable(f"{_name(kind)} whose field {unset[0]!r} is not set")
+        return _of(kind) + _pairs({name: getattr(value, name) for name in names})
+    raise Unkeyable(_name(kind))
+
+
+_HEAP = 1 << 9
+"""Py_TPFLAGS_HEAPTYPE: a class made by Python code. The others may hold more than attributes."""
+
+
+class _Beyond(NamedTuple):
+    """Where objects of a class may keep what is in no field."""
+
+    solid: type | None  # a base that is not of Python
+    slots: tuple[str, ...]
+    derived: frozenset[str]  # attributes that the class works out of the others
+
+
+_beyond: WeakKeyDictionary[type, _Beyond] = WeakKeyDictionary()
+
+
+def _look_beyond(kind: type) -> _Beyond:
+    found = _beyond.get(kind)
+    if found is None:
+        bases = [base for base in kind.__mro__ if base not in (object, Generic)]
+        members = [
+            pair for base in bases if base.__module__.partition(".")[0] != "pathlib" for pair in vars(base).items()
+        ]
+        solid = next((base for base in bases if not base.__flags__ & _HEAP and not issubclass(base, tuple)), None)
+        found = _beyond[kind] = _Beyond(
+            solid,
+            tuple(name for name, it in members if isinstance(it, MemberDescriptorType)),
+            frozenset(name for name, it in members if isinstance(it, cached_property)),
+        )
+    return found
+
+
+def _check_state(value: Any, names: Collection[str]) -> None:
+    """Raises Unkeyable if it holds anything besides `names` that its class does not work out of these."""
+    kind = type(value)
+    solid, slots, derived = _look_beyond(kind)
+    if solid is not None:
+        raise Unkeyable(f"{_name(kind)}, which holds what a {solid.__qualname__} holds besides its fields")
+    for name in (*getattr(value, "__dict__", ()), *slots):
+        if name not in names and name not in derived and name[:2] != "__" and hasattr(value, name):
+            raise Unkeyable(f"{_name(kind)} whose {name!r} is none of its fields")
+
+
+def _name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _sized(tag: str, text: str) -> str:
@@ -71,7 +134,7 @@ def _sized(tag: str, text: str) -> str:
 
 
 def _of(kind: type) -> str:
-    return _sized("c", f"{kind.__module__}.{kind.__qualname__}")
+    return _sized("c", _name(kind))
 
 
 def _several(tag: str, values: Collection[Any]) -> str:

@@ -185,7 +185,8 @@ def _place(tier: Tier, *, last: bool) -> _Placed:
     store: Any = tier.store
     if not last and isinstance(getattr(store, "_made", None), Assembly):
         raise ConfigurationError("a stack cannot be a tier above another: put its tiers into this one")
-    if isinstance(store, BaseStore) and not isinstance(store, BaseBackend):
+    alike = all(callable(getattr(store, name, None)) for name in ("mget", "mset", "mdelete", "yield_keys"))
+    if alike and not isinstance(store, BaseBackend | type):
         from .backends.foreign import Foreign
 
         store = Foreign(store, layout="plain" if last else "record")

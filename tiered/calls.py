@@ -6,20 +6,22 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from .arguments import LONG, Unkeyable, binder, text_of
+from .arguments import LONG, Unkeyable, binder, digest, text_of
 from .bypassing import BYPASS
 from .checks import check_key, check_value
-from .claims import check_function, claim
+from .claims import check_function, claim, default_namespace
 from .effects import Load, Plan
-from .errors import InvalidValue, TieredError
+from .errors import CorruptEntry, InvalidValue, TieredError
 from .flight import Caller
 from .plans.load import Fresh, Source
 from .policies.ttl import Seconds
 from .serializers import Serializer
+from .serializers.guard import decode, encode
 from .store import TieredStore
 
 KEYS = "cached"
-"""What the keys of all cached functions begin with: `cached|namespace|version|serializer|arguments`."""
+"""What the keys of all cached functions begin with: `cached|namespace|version|serializer|names|arguments`; names is a
+hash of the names of those parameters that are part of the key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ class Function:
     """A cached function, apart from how it is called."""
 
     def __init__(self, function: Callable[..., Any], options: Options) -> None:
-        check_function(function, options.namespace)
+        check_function(function, options.namespace, options.key)
         self.function, self.options = function, options
         self.hits = self.misses = self.refreshes = self.corrupt = 0
         self.names: Sequence[str] = ("key",)
@@ -62,11 +64,12 @@ class Function:
         else:
             make = options.key
             self._bind = lambda args, kwargs: (make(*args, **kwargs),)
-        namespace = options.namespace or f"{function.__module__}.{function.__qualname__}"
+        namespace = options.namespace or default_namespace(function)
         kind = type(options.serializer).__name__
-        self.prefix = "|".join([KEYS, *map(_escaped, (namespace, options.version, kind)), ""])
+        names = digest("=" if options.key else ",".join(self.names), 4)
+        self.prefix = "|".join([KEYS, *map(_escaped, (namespace, options.version, kind)), names, ""])
         check_key(self.prefix + LONG * "x", options.store._made.max_key)  # noqa: SLF001
-        claim(options.store, namespace, function)
+        claim(options.store, namespace, function, options.key)
         self.name = function.__qualname__
         self._loads = options.serializer.loads
 
@@ -79,7 +82,7 @@ class Function:
         if raw is not None:
             try:
                 result = self._loads(raw)
-            except TieredError:  # counted when the call comes upon it again
+            except Exception:  # counted, or raised, when the call comes upon it again
                 return Call(self, key, args, kwargs)
             self.hits += 1
             return result
@@ -117,11 +120,11 @@ class Function:
 class Call:
     """One call that memory could not answer."""
 
-    __slots__ = ("_args", "_key", "_kwargs", "_of", "_ran", "_raw", "_result")
+    __slots__ = ("_again", "_args", "_key", "_kwargs", "_of", "_ran", "_raw", "_result")
 
     def __init__(self, of: Function, key: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._of, self._key, self._args, self._kwargs = of, key, args, kwargs
-        self._ran = False
+        self._ran = self._again = False
         self._raw: bytes | None = None  # what was decoded last, to `_result`
 
     def plan(self, caller: Caller, *, anew: bool = False) -> Plan[Any]:
@@ -133,9 +136,11 @@ class Call:
         source = Source(self._run, self._admit, usable, of.options.unread, self._run_again)
         if anew:  # those who come from here on must not get what was begun before
             store._stack.flights.detach(store._stack.space, [self._key])  # noqa: SLF001
-        raw = (yield from store._find_or_load([self._key], source, caller))[self._key]  # noqa: SLF001
+        raw: bytes | None = None
+        while raw is None:  # somebody else's loader of this very key found nothing
+            raw = (yield from store._find_or_load([self._key], source, caller)).get(self._key)  # noqa: SLF001
         of.hits += not self._ran
-        return self._result if raw is self._raw else of.options.serializer.loads(raw)
+        return self._result if raw is self._raw else decode(of.options.serializer, raw)
 
     def _run(self, _: Any) -> Any:
         self._ran = True
@@ -143,17 +148,39 @@ class Call:
         return self._of.function(*self._args, **self._kwargs)
 
     def _run_again(self, _: Any) -> Any:
+        self._again = True
+        if not self._same():
+            return None
         self._of.refreshes += 1
         return self._of.function(*self._args, **self._kwargs)
+
+    def _same(self) -> bool:
+        """Whether the arguments are still what they were: the caller went on with them while this was in the back."""
+        try:
+            return self._of.key(self._args, self._kwargs) == self._key
+        except TypeError:
+            return False
 
     def _admit(self, result: Any, keys: list[str]) -> dict[str, Fresh]:
         options = self._of.options
         if isinstance(result, Coroutine):
             result.close()
+            raise InvalidValue(
+                f"{self._of.name} is a plain function that returns a coroutine, which can be awaited only once: make "
+                "it, or the wrapper around it, a coroutine function"
+            )
+        if self._again and not self._same():
+            return {}
         try:
-            raw = check_value(options.serializer.dumps(result), options.store._made.max_value)  # noqa: SLF001
+            raw = check_value(encode(options.serializer, result), options.store._made.max_value)  # noqa: SLF001
         except InvalidValue as error:
             raise InvalidValue(f"the result of {self._of.name} cannot be kept: {error.message}") from error
+        try:
+            back = decode(options.serializer, raw)
+        except CorruptEntry as error:
+            raise InvalidValue(f"the result of {self._of.name} would not come back: {error.message}") from error
+        if not self._again:
+            self._result, self._raw = back, raw
         keep = options.condition is None or bool(options.condition(result))
         expiries = options.expiries(options.ttl(result) if callable(options.ttl) else options.ttl) if keep else None
         expires, soft = expiries() if expiries else (None, None)
@@ -161,7 +188,7 @@ class Call:
 
     def _usable(self, raw: bytes) -> bool:
         try:
-            self._result, self._raw = self._of.options.serializer.loads(raw), raw
+            self._result, self._raw = decode(self._of.options.serializer, raw), raw
         except TieredError:
             self._of.corrupt += 1
             return False

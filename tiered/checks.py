@@ -79,8 +79,8 @@ def check_value(value: Any, max_value: int) -> bytes:
     return value if type(value) is bytes else bytes(value)
 
 
-def check_pairs(pairs: Any, max_key: int, max_value: int) -> dict[str, bytes]:
-    """(key, value) pairs or a mapping as a dict, so that of repeated keys the last wins."""
+def check_listed(pairs: Any, max_key: int = MAX_KEY) -> list[tuple[str, Any]]:
+    """(key, value) pairs or a mapping as a list of pairs, the keys as by `check_keys`."""
     if isinstance(pairs, Mapping):
         pairs = pairs.items()
     if isinstance(pairs, str | bytes | bytearray) or not isinstance(pairs, Iterable):
@@ -90,12 +90,15 @@ def check_pairs(pairs: Any, max_key: int, max_value: int) -> dict[str, bytes]:
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             size = f" of {len(pair)}" if isinstance(pair, Sized) else ""  # its content may be secret
             raise InvalidValue(f"mset takes (key, value) pairs, not a {type(pair).__name__}{size}")
-    names = check_keys([key for key, _ in listed], max_key)
-    values = [
-        value if type(value) is bytes and len(value) <= max_value else check_value(value, max_value)
-        for _, value in listed
-    ]
-    return dict(zip(names, values, strict=True))
+    return list(zip(check_keys([key for key, _ in listed], max_key), [value for _, value in listed], strict=True))
+
+
+def check_pairs(pairs: Any, max_key: int, max_value: int) -> dict[str, bytes]:
+    """(key, value) pairs or a mapping as a dict, so that of repeated keys the last wins."""
+    return {
+        key: value if type(value) is bytes and len(value) <= max_value else check_value(value, max_value)
+        for key, value in check_listed(pairs, max_key)
+    }
 
 
 def check_awaited(loaded: Any, method: str) -> None:

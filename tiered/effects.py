@@ -160,6 +160,14 @@ class Join(NamedTuple):
     caller: Caller
 
 
+class _Carried(Exception):
+    """A StopIteration on its way through generators, which would take it for their own end."""
+
+    def __init__(self, error: StopIteration) -> None:
+        super().__init__(error)
+        self.error = error
+
+
 def drive(steps: Generator[Any, Any, T], perform: Callable[[Any], Any]) -> T:
     """Run a plan or an operation, performing each thing it yields."""
     try:
@@ -167,12 +175,16 @@ def drive(steps: Generator[Any, Any, T], perform: Callable[[Any], Any]) -> T:
         while True:
             try:
                 answer = perform(request)
+            except StopIteration as error:  # of a loader
+                request = steps.throw(_Carried(error))
             except BaseException as error:  # the generator decides: it re-raises what it does not handle
                 request = steps.throw(error)
             else:
                 request = steps.send(answer)
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
+    except _Carried as carried:
+        raise carried.error from None
     finally:
         steps.close()
 
@@ -190,5 +202,7 @@ async def adrive(steps: Generator[Any, Any, T], perform: Callable[[Any], Awaitab
                 request = steps.send(answer)
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
+    except _Carried as carried:  # of a thread's loader; a coroutine cannot raise it
+        raise RuntimeError("the loader raised StopIteration") from carried.error
     finally:
         steps.close()

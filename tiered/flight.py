@@ -19,6 +19,9 @@ LONGEST = 300.0
 """Seconds after which a leader counts as lost, though it is there: its loader may be waiting for the flight itself, by
 a thread that does not know whose loader it works for. So a load that takes longer may be made twice."""
 
+PAUSE = 1.0
+"""Seconds, by the stack's clock, until a value whose refresh brought nothing is refreshed again."""
+
 LOADS = 16
 """Loads at once, for each stack of a process, while its tiers cannot be read: what they kept from the source of the
 values falls on it all at once."""
@@ -51,6 +54,14 @@ class Waiter(NamedTuple):
 
 
 @dataclass(slots=True, eq=False)
+class Work:
+    """One call of a loader for all the flights it was made for, or its leader's wait for a slot."""
+
+    waits_for: dict[Flight, int] = field(default_factory=dict, repr=False)  # how many times over
+    over: bool = False  # what it began may go on, but it waits for nothing any more
+
+
+@dataclass(slots=True, eq=False)
 class Flight:
     """One load of one key. Its state is guarded by the lock of its `Flights`, which it leaves when it is over."""
 
@@ -59,7 +70,7 @@ class Flight:
     alive: Callable[[], bool] = field(repr=False)
     outcome: Outcome | None = None
     waiters: list[Waiter] = field(default_factory=list)
-    waits_for: list[Flight] = field(default_factory=list)  # flights that this one's loader is waiting for
+    work: Work | None = field(default=None, repr=False)  # what its leader does, once that may wait for others
     meanwhile: Entry | None = None  # what others are given while it loads: a refresh
     since: float = field(default_factory=time.monotonic)  # when its leader began
 
@@ -134,8 +145,13 @@ class Flight:
             del table[self.name]
 
 
-LOADING: ContextVar[tuple[Flight, ...]] = ContextVar("tiered_loading", default=())
-"""The flights whose loaders run around the current code."""
+LOADING: ContextVar[tuple[Work, ...]] = ContextVar("tiered_loading", default=())
+"""The loaders that run around the current code, or that it was begun by."""
+
+
+def working() -> tuple[Work, ...]:
+    """The loaders around the current code that are still at work."""
+    return tuple(work for work in LOADING.get() if not work.over)
 
 
 @dataclass(slots=True)
@@ -155,50 +171,69 @@ class Flights:
         self.count = LoadCounters()
         self.forked()
 
-    def join(self, name: tuple[str, str], caller: Caller) -> tuple[Flight | None, bool]:
-        """The flight of `name` and whether the caller leads it; None: load alone, for waiting would deadlock.
+    def join(
+        self,
+        space: str,
+        keys: Iterable[str],
+        caller: Caller,
+        held: Sequence[Work],
+        own: dict[str, Flight | None],
+        theirs: dict[str, Flight],
+    ) -> None:
+        """Sort the flights of `keys` into those the caller leads, and those of others; `held` are its `working()`.
 
-        That is so for a caller that must not block (sync code on the thread of a running loop) and for a loader
-        that would wait for itself, directly or through the flights it waits for.
+        None among its own: load alone, for waiting would deadlock. That is so for a caller that must not block (sync
+        code on the thread of a running loop) and for a loader that would wait for itself, directly or through the
+        flights it waits for. All at once, so that what waits for what is walked once however many the keys.
         """
-        held = LOADING.get()
+        known: dict[Work, bool] = {}
         with self.lock:
-            flight = self.flights.get(name)
-            if flight is None:
-                flight = self.flights[name] = Flight(name, self, caller.alive)
-                return flight, True
-            if not caller.may_wait or _waits_for(flight, held):
-                return None, False
-            for outer in held:  # none of them lands before this one does
-                outer.waits_for.append(flight)
-            return flight, False
+            for key in keys:
+                name = space, key
+                flight = self.flights.get(name)
+                if flight is None:
+                    own[key] = flight = Flight(name, self, caller.alive)  # first, should this be interrupted
+                    self.flights[name] = flight
+                elif not caller.may_wait or _waits_for(flight, held, known):
+                    own[key] = None
+                else:
+                    for outer in held:  # none of them is over before this one lands
+                        outer.waits_for[flight] = outer.waits_for.get(flight, 0) + 1
+                    theirs[key] = flight
 
-    def joined(self, flight: Flight, own: Sequence[Flight] = ()) -> None:
-        """The caller of `join` or `slot` waits for `flight` no longer."""
-        with self.lock:
-            for outer in (*LOADING.get(), *own):
-                if flight in outer.waits_for:
-                    outer.waits_for.remove(flight)
+    def joined(self, flights: Iterable[Flight], held: Sequence[Work]) -> None:
+        """The caller of `join` or `slot` waits for these no longer."""
+        if held:
+            with self.lock:
+                for flight in flights:
+                    for work in held:
+                        left = work.waits_for.pop(flight, 1) - 1
+                        if left:
+                            work.waits_for[flight] = left
 
-    def slot(self, caller: Caller, own: Sequence[Flight]) -> tuple[Flight | None, bool]:
-        """The right to load while no tier can be read, as `join` gives it; `own` are the flights the caller leads.
+    def slot(self, caller: Caller, own: Sequence[Flight]) -> tuple[Flight | None, Work | None]:
+        """The right to load while no tier can be read, and what waits for it: None, it is the caller's at once.
+
+        No flight: load without it, for waiting would deadlock. `own` are the flights the caller leads.
 
         The leader hands it over when it has loaded. A loader that is within another has none to wait for: the outer
         one would wait for it in turn.
         """
-        if not caller.may_wait or LOADING.get():
-            return None, False
+        if not caller.may_wait or working():
+            return None, None
         with self.lock:
             number = min(range(LOADS), key=self._queue)
             flight = self.slots.get(number)
             if flight is None:
                 flight = self.slots[number] = Flight(number, self, caller.alive)
-                return flight, True
-            if _waits_for(flight, own):
-                return None, False
+                return flight, None
+            work = Work()
             for one in own:  # their loaders may not wait for what this one's holder loads
-                one.waits_for.append(flight)
-            return flight, False
+                one.work = work
+            if _waits_for(flight, [work], {}):
+                return None, None
+            work.waits_for[flight] = 1
+            return flight, work
 
     def _queue(self, number: int) -> int:
         flight = self.slots.get(number)
@@ -216,15 +251,33 @@ class Flights:
         self.lock = threading.Lock()
         self.flights: dict[tuple[str, str], Flight] = {}
         self.slots: dict[int, Flight] = {}
+        self._pauses: dict[tuple[str, str], float] = {}
+
+    def pause(self, space: str, keys: Iterable[str], now: float) -> None:
+        """The refreshes of these brought nothing; `now` in seconds of monotonic time."""
+        with self.lock:
+            self._pauses = {name: end for name, end in self._pauses.items() if end > now}
+            self._pauses.update(((space, key), now + PAUSE) for key in keys)
+
+    def paused(self, space: str, keys: Iterable[str], now: float) -> set[str]:
+        """Which of these are not to be refreshed yet."""
+        pauses = self._pauses
+        return {key for key in keys if pauses.get((space, key), now) > now} if pauses else set()
 
 
-def _waits_for(flight: Flight, held: Sequence[Flight]) -> bool:
-    seen, todo = set[int](), [flight]
+def _waits_for(flight: Flight, held: Sequence[Work], known: dict[Work, bool]) -> bool:
+    """Whether the flight's leader waits for one of `held`, or is one; `known` is what was found for others."""
+    start = flight.work
+    if not held or start is None:
+        return False
+    seen, todo = set[Work](), [start]
     while todo:
-        flight = todo.pop()
-        if flight in held:
+        work = todo.pop()
+        if work in held or known.get(work):
+            known[start] = True
             return True
-        if id(flight) not in seen:
-            seen.add(id(flight))
-            todo += flight.waits_for
+        if work not in seen and work not in known and not work.over:
+            seen.add(work)
+            todo += [one.work for one in work.waits_for if one.work is not None]
+    known.update(dict.fromkeys(seen, False))
     return False

@@ -43,7 +43,10 @@ class Cached(Protocol[P, R_co]):
         """Delete the result of this call from every tier."""
 
     def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
-        """Call the function now and keep its result, unless the entry is written or deleted meanwhile."""
+        """Call the function now and keep its result, unless the entry is written or deleted meanwhile.
+
+        A result that `condition` refuses is returned, and what was kept before stays: `invalidate` it.
+        """
 
     def cache_key(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """The key of this call in the store."""
@@ -105,8 +108,9 @@ def cached(
     `refresh_ahead` and `on_cache_error` are as for `store.get_or_load`. Calls at once with the same arguments call the
     function once.
 
-    `namespace` is what tells functions apart, by default their module and name; a closure or lambda needs one, for
-    others may have its name. `version`: change it when the function's results change.
+    `namespace` is what tells functions apart, by default their module and name (in a script, the script's name and
+    place for `__main__`); a closure or lambda needs one, for others may have its name, and so does a method that is
+    bound to an object, for others have it too. `version`: change it when the function's results change.
 
     Raises ConfigurationError at decoration: a generator, a closure without `namespace`, another function's namespace.
     """
@@ -197,18 +201,17 @@ def _async_face(of: Function) -> Any:
     return face
 
 
-class _Method:
-    """A cached function in a class: what an object's attribute gives knows the object, `object.f.invalidate()` too."""
+class _Method(partial[Any]):
+    """A cached function in a class: what an object's attribute gives knows the object, `object.f.invalidate()` too.
+
+    A partial of no arguments, so that `inspect` knows a coroutine function under a staticmethod too.
+    """
 
     def __init__(self, call: Any) -> None:
         wraps(call)(self)
-        self._call = call
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._call(*args, **kwargs)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
-        return self._call if instance is None else _Bound(self._call, instance)
+        return self.func if instance is None else _Bound(self.func, instance)
 
 
 class _Bound(partial[Any]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from .assembly import Assembly
@@ -145,16 +146,17 @@ class Operations:
             terms = expiries()
             return {key: Fresh(value, *terms) for key, value in some.items()}
 
-        source = Source(lambda keys: loader(list(keys)), admit, unread=check_on_error(on_cache_error))
+        source = Source(loader, admit, unread=check_on_error(on_cache_error))
         found = yield from self._find_or_load(list(dict.fromkeys(absent)), source, caller)
         return [found.get(key) if value is None else value for key, value in zip(names, values, strict=True)]
 
     def _find_or_load(self, keys: list[str], source: Source, caller: Caller) -> Plan[dict[str, bytes]]:
         self._usable()
         if BYPASS.get():
-            fresh = source.admit((yield Load(source.load, keys, ())), keys) if keys else {}
+            fresh = source.admit((yield Load(source.load, list(keys), ())), keys) if keys else {}
             return {key: one.value for key, one in fresh.items()}
         self._stack.front_count.misses += len(keys)
+        source = replace(source, closed=lambda: self._closed)
         return (yield from load(self._stack, keys, source, caller))
 
     def _expiries(

@@ -123,9 +123,10 @@ class TieredStore(Lifecycle, Handle, BaseStore[str, bytes]):
         `stale`: for so many seconds after its `ttl` the old value is returned at once, by every get_or_load, while
         one of them has it loaded again in the background (a thread; a task in `aget_or_load`). `get` serves it all
         that time. `refresh_ahead`: a share of the `ttl`; in that last part of it a value is loaded again already, so
-        that one in use never expires. A refresh that fails is logged, and the old value stays until it expires.
+        that one in use never expires. A refresh that fails is logged, the old value stays until it expires, and
+        for a second nobody tries again.
 
-        `on_cache_error`: what to do when no tier can tell whether there is a value. "raise" BackendUnavailable, or
+        `on_cache_error`: what to do when no tier can tell whether there is a value: "raise" what the tier says, or
         "load" all the same: at most 16 at a time for each store, and nothing is stored.
         """
         value = None if BYPASS.get() else self._hit(key)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypedDict, TypeVar, Unpack, cast
 
 from .base import BaseStore, Handle
 from .bypassing import BYPASS
-from .checks import check_awaited, check_key, check_keys, check_loaded, check_on_error
+from .checks import check_awaited, check_key, check_keys, check_listed, check_loaded, check_on_error
 from .effects import Plan, adrive, drive
 from .errors import BackendUnavailable, ConfigurationError, CorruptEntry, InvalidValue, TieredError, Unsupported
 from .flight import Caller
@@ -15,6 +15,7 @@ from .operations import Operations
 from .plans.load import Fresh, Source
 from .policies.ttl import Seconds
 from .serializers import Serializer
+from .serializers.guard import decode, encode
 from .tier import UNSET, Unset
 
 if TYPE_CHECKING:
@@ -225,7 +226,7 @@ class TypedStore(Handle, BaseStore[str, V], Generic[V]):
 
     def _mset(self, pairs: Iterable[tuple[str, V]] | Mapping[str, V], ttl: Seconds | Unset | None) -> Steps[None]:
         options = self._options(ttl)
-        encoded = [(key, self._encoded(key, value)) for key, value in _checked(pairs)]
+        encoded = [(key, self._encoded(key, value)) for key, value in check_listed(pairs)]
         if encoded:
             yield "mset", (list(dict(encoded).items()),), options
 
@@ -325,27 +326,17 @@ class TypedStore(Handle, BaseStore[str, V], Generic[V]):
         if value is None:
             raise _about(key, InvalidValue("a typed store keeps no None: delete the key instead"))
         try:
-            data: Any = self._serializer.dumps(value)
+            return encode(self._serializer, value)
         except TieredError as error:
             raise _about(key, error) from error.__cause__
-        except Exception as error:  # of a serializer that is not ours
-            what = f"{self._serializer!r:.80} cannot store a {type(value).__qualname__}: {type(error).__name__}"
-            raise _about(key, InvalidValue(what)) from error
-        if not isinstance(data, bytes):
-            what = f"{self._serializer!r:.80} made {type(data).__name__} of a value, not bytes"
-            raise _about(key, InvalidValue(what))
-        return data
 
     def _decoded(self, key: str, data: bytes | None) -> V | None:
         if data is None:
             return None
         try:
-            value = self._serializer.loads(data)
+            value = decode(self._serializer, data)
         except TieredError as error:
             raise _about(key, error) from error.__cause__
-        except Exception as error:  # of a serializer that is not ours
-            what = f"{self._serializer!r:.80} cannot read what is stored: {type(error).__name__}"
-            raise _about(key, CorruptEntry(what)) from error
         if value is None:
             raise _about(key, CorruptEntry("what is stored says None, which no typed store writes"))
         return value
@@ -380,17 +371,3 @@ def _about(key: str, error: TieredError) -> TieredError:
     if error.key is None:
         error.key = key
     return error
-
-
-def _checked(pairs: Any) -> list[tuple[str, Any]]:
-    """(key, value) pairs or a mapping, as a list of pairs with good keys."""
-    if isinstance(pairs, Mapping):
-        pairs = pairs.items()
-    if isinstance(pairs, str | bytes | bytearray) or not isinstance(pairs, Iterable):
-        raise TypeError("give (key, value) pairs or a mapping")
-    listed = list(pairs)
-    for pair in listed:
-        if not isinstance(pair, tuple | list) or len(pair) != 2:
-            size = f" of {len(pair)}" if isinstance(pair, Sized) else ""  # its content may be secret
-            raise InvalidValue(f"mset takes (key, value) pairs, not a {type(pair).__name__}{size}")
-    return list(zip(check_keys([key for key, _ in listed]), [value for _, value in listed], strict=True))

@@ -9,6 +9,7 @@ from .backends.foreign import Foreign
 from .backends.memory import MAX_BYTES, Memory
 from .base import BaseStore
 from .clock import Clock
+from .errors import ConfigurationError
 from .policies.ttl import TTL, Seconds
 from .store import TieredStore
 from .tier import Tier
@@ -29,6 +30,16 @@ def wrap(
     ttl: TTL | Seconds | None = ...,
     clock: Clock | None = ...,
 ) -> TieredStore: ...
+@overload
+def wrap(
+    store: BaseBackend | TieredStore,
+    *,
+    serializer: Serializer[V],
+    namespace: str | None = ...,
+    max_bytes: int | None = ...,
+    ttl: TTL | Seconds | None = ...,
+    clock: Clock | None = ...,
+) -> TypedStore[V]: ...
 @overload
 def wrap(
     store: BaseStore[str, V],
@@ -60,9 +71,14 @@ def wrap(
     themselves, and the result is a `TypedStore` of them. Over a store of ours that holds bytes the serializer's
     bytes are what is stored there.
 
+    Over another `TieredStore` it is `ttl` alone that bounds how long a value is served: the expiry that the inner stack
+    gave it is not seen here.
+
     The result is closed like any other stack; `store` is closed with it only if it is a backend of ours (`SQL`, ..).
     Raises ConfigurationError; does no I/O.
     """
+    if isinstance(store, Memory):
+        raise ConfigurationError("wrap puts memory in front of a store, and this is memory: TieredStore([..]) takes it")
     ours = isinstance(store, BaseBackend | TieredStore)  # of bytes, whatever goes into them
     last = store if isinstance(store, BaseBackend) else Foreign(store, serializer=None if ours else serializer)
     stack = TieredStore([Tier(Memory(max_bytes), ttl=ttl), last], namespace=namespace, clock=clock)

@@ -19,7 +19,7 @@ from .patches import MUTANTS, ROOT, Mutant
 
 NAMED = [
     f"tests/test_{name}.py"
-    for name in ("rules", "health", "single_flight", "load_many", "stale", "write_modes", "forgetting")
+    for name in ("rules", "health", "single_flight", "load_many", "load_ends", "stale", "write_modes", "forgetting")
 ]
 SIMULATOR = ["tests/simulation"]
 SLOWEST = 300

@@ -56,10 +56,15 @@ class AsyncEngine:
         if self._stopped or len(self._tasks) >= REFRESHES:
             return False
         plan = effect.plan(Caller(lambda: job.alive() and loop.is_running(), may_wait=True))
+        tasks = self._tasks
         job.ending = loop.create_task(self.run(plan), context=background())
-        self._tasks.add(job.ending)
-        job.ending.add_done_callback(self._tasks.discard)
+        tasks.add(job.ending)
+        job.ending.add_done_callback(tasks.discard)
         return True
+
+    def forked(self) -> None:
+        """In a forked child: the parent's tasks go on in the parent only, and their loop does not."""
+        self._tasks = set()
 
     def stop(self) -> None:
         """Cancel the refreshes, and begin no more: the store is being closed."""

@@ -13,18 +13,18 @@ from ..effects import Load, Plan, Spawn, drive
 from ..flight import LOADING, Caller
 
 REFRESHES = 16
-"""Refreshes at once: of a store and face, and threads for them in a process. What finds no room is tried again by the
-next caller that finds the value stale."""
+"""Refreshes at once: on threads in a process, and as tasks of a store. What finds no room is tried again by the next
+caller that finds the value stale."""
 
 
 class Job:
-    """One plan in the background; `ending` is the thread's or task's future, as soon as there is one."""
+    """One plan in the background; `ending` is its task, as soon as there is one."""
 
     __slots__ = ("ending", "lost", "step")
 
     def __init__(self) -> None:
         self.ending: Any = None
-        self.lost = False
+        self.lost = False  # for good: over, or never begun
         self.step = threading.Lock()  # held while a tier is asked
 
     def alive(self) -> bool:
@@ -35,33 +35,49 @@ class Stopped(BaseException):
     """Thrown into a plan in the background when its store is closed, as a cancellation."""
 
 
+class _Room:
+    """The threads of this process that refresh, whichever store they are of."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.jobs: set[Job] = set()
+
+
+_room = _Room()
+
+
 class Threads:
-    """The refreshes of one store that run on threads."""
+    """The refreshes of one store that run on threads.
+
+    Daemons, which a loader that hangs cannot keep the interpreter with; what they were at when it ends is lost.
+    """
 
     def __init__(self, perform: Callable[[Any], Any]) -> None:
         self._perform = perform
-        self._jobs: set[Job] = set()
-        self._lock = threading.Lock()
-        self._pid = os.getpid()
         self._stopped = False
+        self.forked()
+
+    def forked(self) -> None:
+        """In a forked child: the parent's threads are not here."""
+        self._jobs: set[Job] = set()
 
     def spawn(self, effect: Spawn) -> bool:
         """Run a plan on a thread of its own -> False if there is no room."""
-        if self._pid != os.getpid():  # forked: the parent's threads are not here
-            self._pid, self._jobs, self._lock = os.getpid(), set(), threading.Lock()
         job = Job()
-        with self._lock:
-            if self._stopped or len(self._jobs) >= REFRESHES:
+        with _room.lock:
+            if self._stopped or len(_room.jobs) >= REFRESHES:
                 return False
+            _room.jobs.add(job)
             self._jobs.add(job)
         try:
             plan = effect.plan(Caller(job.alive, may_wait=True))
-            job.ending = pool("tiered-refresh", REFRESHES).submit(background().run, self._run, job, plan)
-        except RuntimeError:  # no new threads: the interpreter is about to end
-            job.lost = True
+            run = background().run
+            threading.Thread(target=run, args=(self._run, job, plan), name="tiered-refresh", daemon=True).start()
+        except BaseException as error:
             self._over(job)
-            return False
-        job.ending.add_done_callback(lambda _: self._over(job))
+            if isinstance(error, RuntimeError):  # no new threads: the interpreter is about to end
+                return False
+            raise
         return True
 
     def stop(self) -> None:
@@ -70,13 +86,15 @@ class Threads:
         Waits for the request under way, which the tier's time-out bounds.
         """
         self._stopped = True
-        for job in list(self._jobs) if self.busy else ():
+        with _room.lock:
+            jobs = list(self._jobs)
+        for job in jobs:
             with job.step:
                 pass
 
     @property
     def busy(self) -> bool:
-        return bool(self._jobs) and self._pid == os.getpid()
+        return bool(self._jobs)
 
     def _run(self, job: Job, plan: Plan[None]) -> None:
         def perform(effect: Any) -> Any:
@@ -91,9 +109,13 @@ class Threads:
             drive(plan, perform)
         except Stopped:
             pass
+        finally:
+            self._over(job)
 
     def _over(self, job: Job) -> None:
-        with self._lock:
+        job.lost = True
+        with _room.lock:
+            _room.jobs.discard(job)
             self._jobs.discard(job)
 
 
@@ -102,6 +124,10 @@ def background() -> Context:
     context = copy_context()
     context.run(LOADING.set, ())
     return context
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_room.__init__)  # type: ignore[misc]
 
 
 _pools: dict[tuple[int, str], ThreadPoolExecutor] = {}

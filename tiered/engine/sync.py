@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from ..clock import Clock
 from ..effects import Join, Load, Parallel, Plan, Sleep, Spawn, drive
-from ..flight import LOADING, Caller, Flight, Outcome, Waiter
+from ..flight import LOADING, Caller, Flight, Outcome, Waiter, Work, working
 from .background import Threads, pool
 
 T = TypeVar("T")
@@ -57,6 +57,9 @@ class SyncEngine:
         """Whether refreshes are under way."""
         return self._background.busy
 
+    def forked(self) -> None:
+        self._background.forked()
+
     def stop(self) -> None:
         """End the refreshes, and begin no more: the store is being closed."""
         self._background.stop()
@@ -74,15 +77,21 @@ class SyncEngine:
 @contextmanager
 def loading(flights: Sequence[Flight]) -> Iterator[None]:
     """Marks the code inside as the loader of these flights, so that it never waits for itself."""
-    token = LOADING.set((*LOADING.get(), *flights)) if flights else None
+    if not flights:
+        yield
+        return
+    work = Work()
+    for flight in flights:
+        flight.work = work
+    token = LOADING.set((*working(), work))
     try:
         yield
     finally:
-        if token is not None:
-            try:
-                LOADING.reset(token)
-            except ValueError:  # thrown away with its loop, by the garbage collector, in another context
-                pass
+        work.over = True
+        try:
+            LOADING.reset(token)
+        except ValueError:  # thrown away with its loop, by the garbage collector, in another context
+            pass
 
 
 def _join(flight: Flight, caller: Caller) -> Outcome:

@@ -14,13 +14,16 @@ from typing import Any, NamedTuple
 
 from ..effects import Ask, Fetch, Join, Load, Plan, Put, Spawn, Swap
 from ..entry import VALUE, Entry
-from ..errors import BackendUnavailable, CorruptEntry, TieredError, UnknownVersion
-from ..flight import Caller, Flight, Outcome
+from ..errors import BackendUnavailable, CorruptEntry, ForeignValue, StoreClosed, TieredError, UnknownVersion
+from ..flight import LEAD, Caller, Flight, Outcome, working
 from .publish import Writing, publish
-from .read import look, observe, read
+from .read import Sight, look, observe, read
 from .stack import Stack, ask, log
 
 ABSENT = Outcome()
+
+BROKEN = BackendUnavailable, CorruptEntry, ForeignValue, UnknownVersion
+"""What a read raises for a tier that cannot tell: it is away, damaged, or not ours."""
 
 
 class Fresh(NamedTuple):
@@ -41,6 +44,7 @@ class Source:
     usable: Callable[[bytes], bool] | None = None  # whether a stored value will do; else it is loaded again
     unread: bool = False  # load although the tiers cannot be read
     again: Callable[[list[str]], Any] | None = None  # the loader of a refresh, if that is another
+    closed: Callable[[], bool] = bool  # whether the store was closed meanwhile: then nothing is stored any more
 
 
 def load(stack: Stack, keys: Iterable[str], source: Source, caller: Caller) -> Plan[dict[str, bytes]]:
@@ -52,17 +56,14 @@ def load(stack: Stack, keys: Iterable[str], source: Source, caller: Caller) -> P
     values: dict[str, bytes] = {}
     pending = list(keys)
     while pending:
-        own: dict[str, Flight | None] = {}
+        if source.closed():
+            raise StoreClosed("this store was closed while a value was waited for: open another")
+        own: dict[str, Flight | None] = {}  # None: alone, for waiting would deadlock
         theirs: dict[str, Flight] = {}
-        joined = stack.now_ms()
-        for key in pending:
-            flight, leads = stack.flights.join((stack.space, key), caller)
-            if flight is None or leads:  # None: alone, for waiting would deadlock
-                own[key] = flight
-            else:
-                theirs[key] = flight
-        pending = []
+        joined, held = stack.now_ms(), working()
         try:
+            stack.flights.join(stack.space, pending, caller, held, own, theirs)
+            pending = []
             if own:
                 values.update((yield from _lead(stack, own, source, caller)))
             values.update((yield from _meanwhile(stack, theirs, source)))
@@ -73,14 +74,18 @@ def load(stack: Stack, keys: Iterable[str], source: Source, caller: Caller) -> P
                 if outcome.error is not None:
                     raise outcome.error
                 if outcome.lead and flight.outcome is None:  # handed over with its other waiters
+                    own[key] = flight
                     values.update((yield from _lead(stack, {key: flight}, source, caller)))
                 elif outcome.lead or (outcome.expires is not None and outcome.expires <= joined):
                     pending.append(key)
                 elif outcome.value is not None:
-                    values[key] = outcome.value
+                    if not source.usable or source.usable(outcome.value):
+                        values[key] = outcome.value
+                    else:
+                        pending.append(key)
         finally:
-            for flight in theirs.values():
-                stack.flights.joined(flight)
+            _hand_over(own, caller)  # cancelled, interrupted or thrown away: not an answer for the others
+            stack.flights.joined(theirs.values(), held)
     return values
 
 
@@ -104,7 +109,7 @@ def _meanwhile(stack: Stack, theirs: Mapping[str, Flight], source: Source) -> Pl
             found = yield from read(stack, asked)
         except (CorruptEntry, UnknownVersion):  # the refresh will mend it
             found = {}
-        except BackendUnavailable:
+        except BROKEN:
             if not source.unread:
                 raise
             found = {}
@@ -112,23 +117,23 @@ def _meanwhile(stack: Stack, theirs: Mapping[str, Flight], source: Source) -> Pl
     return {key: value for key, value in values.items() if not source.usable or source.usable(value)}
 
 
-def _lead(
-    stack: Stack, own: dict[str, Flight | None], source: Source, caller: Caller, seen: Mapping[str, Entry] | None = None
-) -> Plan[dict[str, bytes]]:
-    """Answer the keys of flights that are ours, and those who wait for them. `seen`: load over these."""
-    flights = [flight for flight in own.values() if flight is not None]
+def _lead(stack: Stack, own: Mapping[str, Flight | None], source: Source, caller: Caller) -> Plan[dict[str, bytes]]:
+    """Answer the keys of flights that are ours, and those who wait for them; but if cut short hand over nothing yet."""
     try:
-        outcomes = yield from _answer(stack, own, source, caller, seen)
+        outcomes = yield from _answer(stack, own, source, caller, None)
     except Exception as error:
-        for flight in flights:
-            flight.land(caller.alive, Outcome(error=error))
-        raise
-    except BaseException:  # cancelled, or the generator is thrown away: not an answer for the others
-        for flight in flights:
-            flight.hand_over(caller.alive)
+        for flight in own.values():
+            if flight is not None:
+                flight.land(caller.alive, Outcome(error=error))
         raise
     _land(own, outcomes, own, caller)
     return {key: outcome.value for key, outcome in outcomes.items() if outcome.value is not None}
+
+
+def _hand_over(own: Mapping[str, Flight | None], caller: Caller) -> None:
+    for flight in own.values():
+        if flight is not None and flight.outcome is None:
+            flight.hand_over(caller.alive)
 
 
 def _land(own: Mapping[str, Flight | None], outcomes: Mapping[str, Outcome], keys: Iterable[str], who: Caller) -> None:
@@ -147,35 +152,42 @@ class _Missing:
 
 
 def _answer(
-    stack: Stack, own: dict[str, Flight | None], source: Source, caller: Caller, seen: Mapping[str, Entry] | None
+    stack: Stack, own: Mapping[str, Flight | None], source: Source, caller: Caller, seen: Mapping[str, Entry] | None
 ) -> Plan[dict[str, Outcome]]:
+    """What to tell those who want the keys of our flights. `seen`: load over these entries, without a look."""
     flights = [flight for flight in own.values() if flight is not None]
     outcomes: dict[str, Outcome] = {}
     with Writing(stack, own) as writing:
         missing = _Missing({key: entry.stamp for key, entry in seen.items()} if seen else {})
         if not seen:
+            began = stack.clock.time()
             try:
-                missing = yield from _look(stack, own, source, outcomes, caller)
-            except BackendUnavailable as error:
+                sight = yield from look(stack, list(own))
+            except BROKEN as error:
                 if not source.unread:
                     raise
                 return (yield from _load_unread(stack, list(own), flights, source, caller, error))
+            missing = yield from _sift(stack, sight, own, source, outcomes, caller, began)
         keys = [*missing.state, *missing.broken]
         if keys:
-            fresh = source.admit((yield Load(source.load, keys, flights)), keys)
+            fresh = source.admit((yield Load(source.load, list(keys), flights)), keys)
             outcomes.update((key, Outcome(one.value, expires=one.expires)) for key, one in fresh.items())
             kept = {key: one for key, one in fresh.items() if one.keep}
-            if kept:
+            if kept and not source.closed():
                 yield from _store(stack, writing, kept, missing, source, outcomes)
     return outcomes
 
 
-def _look(
-    stack: Stack, own: dict[str, Flight | None], source: Source, outcomes: dict[str, Outcome], caller: Caller
+def _sift(
+    stack: Stack,
+    sight: Sight,
+    own: Mapping[str, Flight | None],
+    source: Source,
+    outcomes: dict[str, Outcome],
+    caller: Caller,
+    began: float,
 ) -> Plan[_Missing]:
     """What the tiers have goes into `outcomes` and to those who wait for it -> what is missing."""
-    began = stack.clock.time()
-    sight = yield from look(stack, list(own))
     missing = _Missing()
     stale: dict[str, Entry] = {}
     now = stack.now_ms()
@@ -208,7 +220,7 @@ def _load_unread(
     slot = yield from _slot(stack, flights, caller)
     try:
         mine = [*flights, slot] if slot is not None else flights
-        fresh = source.admit((yield Load(source.load, keys, mine)), keys)
+        fresh = source.admit((yield Load(source.load, list(keys), mine)), keys)
     finally:
         if slot is not None:
             slot.hand_over(caller.alive)
@@ -218,13 +230,13 @@ def _load_unread(
 def _slot(stack: Stack, flights: Sequence[Flight], caller: Caller) -> Plan[Flight | None]:
     """Wait for one of the few loads at a time."""
     while True:
-        slot, leads = stack.flights.slot(caller, flights)
-        if slot is None or leads:
+        slot, work = stack.flights.slot(caller, flights)
+        if slot is None or work is None:
             return slot
         try:
             outcome: Outcome = yield Join(slot, caller)
         finally:
-            stack.flights.joined(slot, flights)
+            work.over = True
         if outcome.lead and slot.outcome is None:
             return slot
 
@@ -273,15 +285,16 @@ def _store(
 
 def _refresh_later(
     stack: Stack,
-    own: dict[str, Flight | None],
+    own: Mapping[str, Flight | None],
     stale: Mapping[str, Entry],
     source: Source,
     caller: Caller,
     began: float,
 ) -> Plan[None]:
     """Have stale values loaded again in the background, under the flights that found them."""
-    flights = {key: flight for key in stale if (flight := own[key]) is not None}
-    if not flights:  # somebody else is at it
+    paused = stack.flights.paused(stack.space, stale, stack.clock.monotonic())
+    flights = {key: flight for key in stale if key not in paused and (flight := own[key]) is not None}
+    if not flights:  # somebody else is at it, or it failed just now
         return
 
     def refresh(background: Caller) -> Plan[None]:
@@ -297,12 +310,24 @@ def _refresh(
     stack: Stack, flights: Mapping[str, Flight], stale: Mapping[str, Entry], source: Source, caller: Caller
 ) -> Plan[None]:
     """The old value stays until it expires, or until the new one takes its place; unless a write came first (R20)."""
-    count = stack.flights.count
+    count, outcomes = stack.flights.count, dict[str, Outcome]()
     if source.again is not None:
         source = replace(source, load=source.again)
     try:
-        yield from _lead(stack, dict(flights), source, caller, {key: stale[key] for key in flights})
+        outcomes = yield from _answer(stack, flights, source, caller, {key: stale[key] for key in flights})
         count.refreshes += len(flights)
-    except Exception as error:
+    except Exception as error:  # one line each: it may be so for as long as callers ask
         count.failed += len(flights)
-        log.warning("a refresh failed, the old values stay until they expire: %r", error, exc_info=error)
+        log.warning("a refresh failed, the old values stay until they expire: %r", error)
+    except BaseException:
+        _hand_over(flights, caller)
+        raise
+    without = [key for key in flights if key not in outcomes]
+    stack.flights.pause(stack.space, without, stack.clock.monotonic())
+    _land(flights, outcomes | {key: _old(stack, flights[key]) for key in without}, flights, caller)
+
+
+def _old(stack: Stack, flight: Flight) -> Outcome:
+    """What those get who waited for a refresh that brought nothing: the old value while it is good, else to look."""
+    old = flight.meanwhile
+    return Outcome(old.value, expires=old.expires) if old is not None and old.live(stack.now_ms()) else LEAD

@@ -73,6 +73,8 @@ def _shape(kind: type) -> Shape:
 def _dataclass(name: str, kind: type) -> Shape:
     if any(field._field_type is dataclasses._FIELD_INITVAR for field in kind.__dataclass_fields__.values()):  # type: ignore[attr-defined]  # noqa: SLF001
         raise ConfigurationError(f"{name} has an InitVar, which no object keeps: it cannot be made again")
+    if not kind.__dataclass_params__.init:  # type: ignore[attr-defined]
+        raise ConfigurationError(f"{name} has an __init__ of its own (init=False): it cannot be made of its fields")
     fields = [field.name for field in dataclasses.fields(kind)]
     given = [field.name for field in dataclasses.fields(kind) if field.init]
     # what __post_init__ computed is stored: it must not be computed a second time from itself
