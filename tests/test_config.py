@@ -324,7 +324,9 @@ PLACES: list[Any] = [
 
 
 @pytest.mark.parametrize("table", PLACES, ids=str)
-@pytest.mark.parametrize("secret", [SECRET, "hunter2%2F%40x", "hunter2'\\", "hunter2"])
+@pytest.mark.parametrize(
+    "secret", [SECRET, "hunter2%2F%40x", "hunter2'\\", "hunter2", "a+huntermore", "huntermore%20hunter+x"]
+)
 def test_no_error_shows_the_value_of_a_variable(table: Any, secret: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("S", secret)
     with pytest.raises(ConfigurationError) as caught:

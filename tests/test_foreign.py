@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import os
+import sys
 import threading
+import time
 import traceback
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -17,23 +20,28 @@ from hypothesis import strategies as st
 
 from tests.foreign_kit import AsyncOnly, Both, Stuck, SyncOnly
 from tiered import Memory
-from tiered.backends import _names
-from tiered.backends._listings import LISTINGS
+from tiered.backends import _listings, _names
+from tiered.backends._listings import IDLE, LISTINGS
 from tiered.backends._workers import THREADS, Job
 from tiered.backends.foreign import Foreign
 from tiered.clock import SYSTEM, ZERO
 from tiered.entry import DELETED, INVALID, VALUE, Entry
 from tiered.errors import (
     BackendUnavailable,
+    BatchError,
     ConfigurationError,
     CorruptEntry,
     FaceUnavailable,
     ForeignValue,
     Indeterminate,
     InvalidValue,
+    UnknownVersion,
     Unsupported,
 )
 from tiered.record import encode
+from tiered.serializers import Str
+from tiered.testing import memory_stack
+from tiered.typed import TypedStore
 
 S = [at.to_bytes(8, "big") + b"test" for at in range(1, 10)]
 SOON, LONG = 0.4, 30.0
@@ -219,12 +227,12 @@ def test_r18_retract_takes_back_its_own_mark_only(face: Callable[..., Face]) -> 
 def test_damaged_records_are_replaced_and_what_others_wrote_is_left_alone(face: Callable[..., Face]) -> None:
     store = SyncOnly()
     good = encode(b"damaged", entry(7))
-    store.data |= {"damaged": good[:-1] + b"?", "theirs": b"precious", "newer": b"\xc1\x02" + bytes(60)}
+    store.data |= {"damaged": good[:-1] + b"?", "theirs": b"precious", "torn": good[:9], "empty": b""}
     run = face(store, "record")
     ops = run.backend
-    damaged, theirs, newer = run(ops.fetch("", ["damaged", "theirs", "newer"]))
-    assert (type(damaged), type(theirs)) == (CorruptEntry, ForeignValue)
-    assert type(newer).__name__ == "UnknownVersion"
+    damaged, theirs, torn, empty = run(ops.fetch("", ["damaged", "theirs", "torn", "empty"]))
+    assert type(theirs) is ForeignValue
+    assert type(damaged) is type(torn) is type(empty) is CorruptEntry
     assert run(ops.scan("", "", None, 10, NOW)) == []
     assert run(ops.swap("", [("damaged", entry(8), S[7]), ("theirs", entry(8), None)], None)) == {"damaged", "theirs"}
     run(ops.fill("", [("theirs", entry(8), b"")], None))
@@ -234,8 +242,170 @@ def test_damaged_records_are_replaced_and_what_others_wrote_is_left_alone(face: 
     assert store.data["theirs"] == b"precious"
     assert "fresh" not in store.data
     run(ops.void("", [("damaged", S[0])]))
-    run(ops.put("", [("damaged", entry(1)), ("newer", entry(1))], None))
-    assert run(ops.fetch("", ["damaged", "newer"])) == [entry(1), entry(1)]
+    run(ops.put("", [("damaged", entry(1)), ("torn", entry(1)), ("empty", entry(1))], None))
+    assert run(ops.fetch("", ["damaged", "torn", "empty"])) == [entry(1)] * 3
+
+
+@pytest.mark.parametrize(
+    "theirs", [b"\xc1somebody's ciphertext", b"\xc1", b"\xc1\x02" + bytes(60), b"\xc1\x01" + bytes(12) + b"\xff" * 40]
+)
+def test_what_others_wrote_is_left_alone_though_it_begins_like_a_record(
+    face: Callable[..., Face], theirs: bytes
+) -> None:
+    store = SyncOnly()
+    store.data["k"] = theirs
+    run = face(store, "record")
+    ops = run.backend
+    assert type(run(ops.fetch("", ["k"]))[0]) is ForeignValue
+    with pytest.raises(ForeignValue, match="something else wrote them"):
+        run(ops.put("", [("k", entry(8))], None))
+    assert run(ops.swap("", [("k", entry(8), None)], None)) == {"k"}
+    run(ops.void("", [("k", S[8])]))
+    run(ops.fill("", [("k", entry(8), b"")], None))
+    assert store.data["k"] == theirs
+
+
+def test_an_empty_value_in_memory_is_somebody_else_s() -> None:
+    core = pytest.importorskip("langchain_core.stores")
+    store = core.InMemoryByteStore()
+    store.mset([("k", b"")])
+    backend = Foreign(store, "record")
+    with pytest.raises(ForeignValue):
+        backend.run(backend.put("", [("k", entry(8))], None), LONG)
+    assert store.mget(["k"]) == [b""]
+
+
+def of_version_2(key: str, at: int) -> bytes:
+    raw = bytearray(encode(key.encode(), entry(at)))
+    raw[1] = 2
+    raw[-4:] = zlib.crc32(raw[:-4], zlib.crc32(key.encode())).to_bytes(4, "little")
+    return bytes(raw)
+
+
+def test_a_record_of_a_newer_release_gives_way_to_a_newer_stamp_only(face: Callable[..., Face]) -> None:
+    store = SyncOnly()
+    newer = store.data["k"] = of_version_2("k", 5)
+    run = face(store, "record")
+    ops = run.backend
+    assert isinstance(run(ops.fetch("", ["k"]))[0], UnknownVersion)
+    assert run(ops.put("", [("k", entry(4))], None)) == {"k": S[5]}
+    assert run(ops.put("", [("k", entry(5))], None)) == {}
+    run(ops.fill("", [("k", entry(8), b"")], None))
+    run(ops.void("", [("k", S[4])]))
+    assert store.data["k"] == newer
+    run(ops.void("", [("k", S[5])]))
+    assert run(ops.fetch("", ["k"])) == [entry(5, b"", kind=INVALID)]
+    store.data["k"] = newer
+    assert run(ops.put("", [("k", entry(6))], None)) == {}
+    assert run(ops.fetch("", ["k"])) == [entry(6)]
+
+
+def test_r28_a_write_pays_for_a_part_of_a_sweep_only(face: Callable[..., Face]) -> None:
+    store = SyncOnly()
+    run = face(store, "record")
+    ops = run.backend
+    stored = {f"k{at}": entry(1, expires=1_000 if at < 3 else NOW) for at in range(1_700)}
+    store.data |= {key: encode(key.encode(), value) for key, value in stored.items()}
+    read: list[int] = []
+    mget = store.mget
+    store.mget = lambda keys: read.append(len(keys)) or mget(keys)  # type: ignore[method-assign,func-returns-value]
+    buried = []
+    for at in range(6):
+        read.clear()
+        buried.append(run(ops.purge("", 100_000 * (at + 1), 2**40, 2, DELETED)))
+        assert sum(read) <= 502
+        read.clear()
+        run(ops.purge("", 100_000 * (at + 1), 2**40, 2, DELETED))
+        assert sum(read) <= 1, "it takes a part of the time, too"
+    assert sum(buried) == 2
+    assert store.log.count("yield_keys") == 1
+    assert run(ops.fetch("", ["k0", "k1", "k2"])) == [entry(1, b"", kind=DELETED, expires=1_000)] * 3
+    fresh = Foreign(store, "record")
+    assert run(fresh.purge("", 900_000, 2**40, 1_000, DELETED)) == 0
+    total = 0
+    while rows := run(fresh.purge("", 2**41, 2**42, 1_000, DELETED)):
+        total += rows
+    assert total == 1_697, "who purges many goes on to the end"
+
+
+def test_batches_go_in_chunks_each_with_the_whole_time_out(face: Callable[..., Face]) -> None:
+    store = SyncOnly()
+    run = face(store)
+    ops = run.backend
+    calls: list[int] = []
+    mget, mset = store.mget, store.mset
+    store.mget = lambda keys: calls.append(len(keys)) or mget(keys)  # type: ignore[method-assign,func-returns-value]
+
+    def failing(pairs: Any) -> None:
+        calls.append(len(pairs))
+        if len(calls) == 2:
+            raise Broken("disk")
+        mset(pairs)
+
+    items = [(f"k{at:04}", entry(1, b"%d" % at)) for at in range(1_200)]
+    store.mset = failing  # type: ignore[method-assign]
+    with pytest.raises(BatchError) as caught:
+        run(ops.put("", items, None))
+    keys = [key for key, _ in items]
+    assert calls == [500, 500]
+    assert (caught.value.written, caught.value.unknown, caught.value.not_written) == (
+        *(keys[:500], keys[500:1_000], keys[1_000:]),
+    )
+    assert caught.value.answered
+    calls[:] = [0, 0]
+    run(ops.put("", items, None))
+    assert calls == [0, 0, 500, 500, 200]
+    calls.clear()
+    found = run(ops.fetch("", [*keys, "k0000"]))
+    assert calls == [500, 500, 200]
+    assert [one.value for one in found] == [b"%d" % at for at in (*range(1_200), 0)]
+    store.data.clear()
+    bad = [*items[:-1], ("bad", entry(1, expires=NOW))]
+    for write in (ops.put("", bad, None), ops.swap("", [(*item, None) for item in bad], None)):
+        with pytest.raises(Unsupported, match="'bad'"):
+            run(write)
+    assert store.data == {}
+
+
+def test_a_batch_that_fails_before_anything_was_written_says_so(face: Callable[..., Face]) -> None:
+    store = SyncOnly()
+    store.data["k0"] = b"theirs"
+    run = face(store, "record")
+    items = [(f"k{at}", entry(1)) for at in range(600)]
+    with pytest.raises(ForeignValue):
+        run(run.backend.put("", items, None))
+    assert store.data == {"k0": b"theirs"}
+    store.data["k599"] = store.data.pop("k0")
+    with pytest.raises(BatchError) as caught:
+        run(run.backend.put("", items, None))
+    assert (len(caught.value.written), len(caught.value.not_written), caught.value.unknown) == (500, 100, [])
+
+
+async def test_large_values_are_packed_and_unpacked_off_the_loop() -> None:
+    store = Both()
+    backend = Foreign(store, "record")
+    here: list[bool] = []
+
+    def packing(payload: bytes) -> tuple[int, bytes]:
+        here.append(threading.current_thread() is threading.main_thread())
+        return 0, payload
+
+    await backend.arun(backend.put("", [("small", entry(1))], packing), LONG)
+    await backend.arun(backend.put("", [("large", entry(1, bytes(2**17)))], packing), LONG)
+    assert here == [True, False]
+    assert await backend.arun(backend.fetch("", ["large"]), LONG) == [entry(1, bytes(2**17))]
+
+    class Watched(Upper):
+        def dumps(self, value: Any) -> bytes:
+            here.append(threading.current_thread() is threading.main_thread())
+            return super().dumps(value)
+
+    store.data = {f"k{at}": "V" for at in range(2_000)}
+    plain = Foreign(store, serializer=Watched())
+    plain._peer.inline = True  # as with a stack of ours: in one chunk
+    here.clear()
+    assert len(await plain.arun(plain.fetch("", list(store.data)), LONG)) == 2_000
+    assert set(here) == {False}
 
 
 def test_r28_what_expired_is_buried_and_what_was_buried_goes(face: Callable[..., Face]) -> None:
@@ -317,20 +487,23 @@ def test_threads_and_loops_together_end_with_the_newest(kind: Any) -> None:
     assert wrong == []
 
 
-def test_a_plain_value_is_not_read_while_it_is_being_written(face: Callable[..., Face]) -> None:
+@pytest.mark.parametrize("layout", ["plain", "record"])
+def test_a_value_is_not_read_while_it_is_being_written(face: Callable[..., Face], layout: Any) -> None:
     """LocalFileStore empties a file before it fills it."""
     store = SyncOnly()
-    run = face(store)
+    run = face(store, layout)
     with Stuck(store, "mset") as stuck:
-        store.data["a"] = b"half"
         writing = started(lambda: run(run.backend.put("", [("a", entry(1, b"whole"))], None)))
         assert stuck.held.acquire(timeout=LONG)
+        store.data["a"] = encode(b"a", entry(1))[:20]
         reading = started(lambda: run(run.backend.fetch("", ["a"])))
-        with pytest.raises(BackendUnavailable, match="other operations on these keys"):
+        with pytest.raises(BackendUnavailable, match="other operations on these keys") as caught:
             run(run.backend.fetch("", ["a"]), SOON)
+        assert caught.value.answered, "it is this key, not the store"
         stuck.release()
         writing.result(LONG)
-    assert reading.result(LONG) == [Entry(VALUE, ZERO, None, b"whole")]
+    [found] = reading.result(LONG)
+    assert found.value == b"whole"
 
 
 # -- stores that lie -------------------------------------------------------------------------------------------------
@@ -415,7 +588,7 @@ def test_what_it_raises_is_ours_with_the_cause_linked(face: Callable[..., Face],
     for read in (ops.fetch("", ["a"]), ops.scan("", "", None, 10, NOW), ops.ping(), ops.spaces("")):
         with pytest.raises(BackendUnavailable, match=r"raised \w+") as caught:
             run(read)
-        assert not caught.value.answered
+        assert caught.value.answered == (not isinstance(error, TimeoutError)), "a call that returned is no outage"
         assert "secret" not in str(caught.value)
         assert "secret" in "".join(traceback.format_exception(caught.value))
     for write in (ops.put("", [("a", entry(1))], None), ops.void("", [("a", S[1])])):
@@ -578,14 +751,13 @@ def test_a_listing_may_take_any_time_as_long_as_names_keep_coming(
     store = SyncOnly()
     run = face(store)
     out_of_patience = threading.Semaphore(0)
-    result, wait = Job.result, asyncio.wait
+    ended, wait = Job.ended, asyncio.wait
 
-    def watched(job: Job, timeout: float | None = None) -> Any:
-        try:
-            return result(job, timeout)
-        except TimeoutError:
-            out_of_patience.release()
-            raise
+    def watched(job: Job, timeout: float) -> bool:
+        if ended(job, timeout):
+            return True
+        out_of_patience.release()
+        return False
 
     async def awaited(*args: Any, **options: Any) -> Any:
         done, pending = await wait(*args, **options)
@@ -593,7 +765,7 @@ def test_a_listing_may_take_any_time_as_long_as_names_keep_coming(
             out_of_patience.release()
         return done, pending
 
-    monkeypatch.setattr(Job, "result", watched)
+    monkeypatch.setattr(Job, "ended", watched)
     monkeypatch.setattr(asyncio, "wait", awaited)
 
     def slowly(method: str, answer: Any) -> Iterator[str]:
@@ -639,22 +811,87 @@ def test_pages_go_on_in_one_listing_and_few_are_kept(face: Callable[..., Face]) 
     assert store.log == ["yield_keys"]
     assert (first + second + page("k", second[-1])) == [f"k{at:02}" for at in range(25)]
     assert not kept, "it has ended"
-    for prefix in ("", "k", "k0", "k1", "k2"):
-        page(prefix, None)
-    assert len(kept) == LISTINGS - 1, "k2 has ended"
-    for prefix in ("", "k", "k0", "k1"):
-        page(prefix, None)
-    page("k", None)
-    store.data |= dict.fromkeys(map("x{:02}".format, range(25)), b"")
-    page("x", None)
-    assert len(kept) == LISTINGS
-    run(ops.purge("", NOW, 0, 1, DELETED))
-    page("x", "x09")
-    run(ops.purge("", NOW, 0, 1, DELETED))
-    assert list(kept) == [("", "x")], "nobody went on with the others"
+    store.data = {f"{number}:{at:02}": b"" for number in range(LISTINGS + 1) for at in range(11)}
+    prefixes = [f"{number}:" for number in range(40)]
+    pages = [page(prefix, None) for prefix in prefixes]
     asked = store.log.count("yield_keys")
-    assert page("k", "k09")[0] == "k10"
+    assert all(len(page(prefix, pages[at][-1])) == 1 for at, prefix in enumerate(prefixes))
+    assert store.log.count("yield_keys") == asked, "so many at once each go on in their own"
+    assert not kept
+    for number in range(LISTINGS + 1):
+        page(f"{number}:", None)
+    assert len(kept) == LISTINGS
+    asked = store.log.count("yield_keys")
+    assert page("0:", "0:09") == ["0:10"]
     assert store.log.count("yield_keys") == asked + 1, "a listing that was dropped begins anew where it was"
+
+
+@pytest.mark.parametrize("count", [0, 1, 9, 10, 25])
+def test_keys_are_sorted_part_by_part(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_listings, "_PART", 10)
+    keys = [f"{at * 7 % 25:02}" for at in range(count)]
+    assert _listings.in_order(set(keys)) == sorted(keys)
+
+
+def test_listings_are_forgotten_when_nobody_goes_on_or_they_hold_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = SyncOnly()
+    store.data = dict.fromkeys(map("k{:02}".format, range(25)), b"")
+    backend = Foreign(store)
+    kept, passed = backend._listings._kept, 0.0
+    began = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: began() + passed)
+
+    def page(prefix: str, after: str | None) -> list[str]:
+        return backend.run(backend.scan("", prefix, after, 10, NOW), LONG)
+
+    page("", None)
+    page("k", None)
+    passed = 0.6 * IDLE
+    backend.run(backend.purge("", NOW, 0, 1, DELETED), LONG)
+    page("k", "k09")
+    passed = 1.2 * IDLE
+    backend.run(backend.purge("", NOW, 0, 1, DELETED), LONG)
+    assert list(kept) == [("", "k")], "nobody went on with the other"
+    monkeypatch.setattr(_listings, "KEYS", 30)
+    page("", None)
+    assert list(kept) == [("", "")]
+
+
+@pytest.mark.parametrize("layout", ["plain", "record"])
+def test_an_interrupt_after_any_call_leaves_the_keys_free(layout: Any) -> None:
+    """Ctrl-C is raised after the first call made in there, after the second, and so on."""
+    ours = {f"tiered.backends.{name}" for name in ("_locks", "_workers", "_peer", "_calls", "foreign")}
+    store = SyncOnly()
+    backend = Foreign(store, layout)
+    calls = due = struck = 0
+
+    def strike(frame: Any, event: str, argument: Any) -> None:
+        nonlocal calls, struck
+        if event in ("call", "c_return") and frame.f_globals["__name__"] in ours:
+            calls += 1
+            if calls == due:
+                struck += 1
+                raise KeyboardInterrupt
+
+    while struck == due:
+        due, calls = due + 1, 0
+        write = backend.put("", [("a", Entry(VALUE, due.to_bytes(12, "big"), None, b"1"))], None)
+        sys.setprofile(strike)
+        try:
+            backend.run(write, LONG)
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.setprofile(None)
+        write.close()
+        waiting = started(
+            lambda: backend.run(backend.put("", [("a", Entry(VALUE, b"\xff" * 12, None, b"2"))], None), 5)
+        )
+        assert waiting.result(LONG) == {}, due
+        store.data.clear()
+    assert struck > 50
+    assert backend._peer.locks._lines == {}
+    assert not backend._peer._workers._running
 
 
 # -- faces -----------------------------------------------------------------------------------------------------------
@@ -737,6 +974,7 @@ def test_a_dictionary_is_not_listed_while_it_changes() -> None:
         while not stop.is_set():
             at += 1
             other.mset([(f"new{at}", b"")])
+            other.mdelete([f"new{at - 500}"])
 
     writer = threading.Thread(target=write)
     writer.start()
@@ -747,6 +985,20 @@ def test_a_dictionary_is_not_listed_while_it_changes() -> None:
     finally:
         stop.set()
         writer.join()
+
+
+def test_a_typed_store_is_given_up_too() -> None:
+    """Who knows what lies under it."""
+    under = SyncOnly()
+    backend = Foreign(TypedStore(under, Str()), serializer=Str())
+    with Stuck(under, "mget") as stuck:
+        with pytest.raises(BackendUnavailable, match="did not answer within"):
+            backend.run(backend.fetch("", ["a"]), SOON)
+        stuck.release()
+    stack = memory_stack()
+    assert Foreign(stack)._peer.inline
+    assert Foreign(stack.scoped("x"))._peer.inline
+    stack.close()
 
 
 def test_idle_threads_end_when_it_is_closed_and_come_back(face: Callable[..., Face]) -> None:

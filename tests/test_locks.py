@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import sys
 import threading
 from typing import Any
 
@@ -73,27 +74,75 @@ def test_who_gives_up_waiting_lets_the_next_one_pass(locks: Locks) -> None:
 
 def test_a_turn_ends_with_the_last_that_keeps_it(locks: Locks) -> None:
     held = turn(locks, "a")
-    held.retain()
+    held.calls |= {"first", "second"}
     waiting = turn(locks, "a")
     held.leave()
+    held.ended("first")
     assert not waiting.ready
-    held.leave()
+    held.ended("second")
+    held.ended("second")
     assert waiting.ready
 
 
 def test_a_turn_that_ends_inside_of_another_s_step_is_not_lost(locks: Locks) -> None:
-    """As when the garbage collector runs there: the lock is taken, in this very thread."""
-    held, waiting = turn(locks, "a"), turn(locks, "a")
-    with locks._lock:
-        held.leave()
-    assert not waiting.ready
-    assert not turn(locks, "a").ready  # whoever comes next cleans up
-    assert waiting.ready
+    """As when the garbage collector runs there: the step is this very thread's."""
+    held, waiting, other = turn(locks, "a"), turn(locks, "a"), turn(locks, "b")
+    waking = Turn(locks, ["b"])
+    with contextlib.suppress(Stuck):
+        waking.enter(0.0)
+    waking.wake = held.leave
+    other.leave()
+    assert (waking.ready, waiting.ready) == (True, True)
+    assert not turn(locks, "a").ready
 
 
 def test_a_turn_whose_end_was_interrupted_is_passed_over(locks: Locks) -> None:
-    turn(locks, "a").over = True  # Ctrl-C struck before it was taken out of its line
+    turn(locks, "a").left = True  # Ctrl-C struck before it was taken out of its line
     assert turn(locks, "a").ready
+
+
+def test_an_interrupt_after_any_call_of_a_turn_leaves_nothing_locked() -> None:
+    """Ctrl-C is raised after the first call made in there, after the second, and so on."""
+
+    def one_turn(locks: Locks) -> None:
+        mine = Turn(locks, ["a", "b"])
+        try:
+            mine.enter(0.0)
+        finally:
+            mine.left = True
+            mine.leave()
+
+    for at in range(1, 1_000):
+        locks, calls, struck = Locks(), 0, False
+
+        def strike(frame: Any, event: str, argument: Any, at: int = at) -> None:
+            nonlocal calls, struck
+            if event in ("call", "c_return") and frame.f_globals["__name__"] == Turn.__module__:
+                calls += 1
+                if calls == at:
+                    struck = True
+                    raise KeyboardInterrupt
+
+        waiting = turn(locks, "b")
+        behind = turn(locks, "a", "b")
+        sys.setprofile(strike)
+        try:
+            one_turn(locks)
+        except (KeyboardInterrupt, Stuck):
+            pass
+        finally:
+            sys.setprofile(None)
+        waiting.leave()
+        behind.leave()
+        thread = threading.Thread(target=turn, args=(locks, "b", "a"), daemon=True)
+        thread.start()
+        thread.join(LONG)
+        assert not thread.is_alive(), f"the lock itself is held, after {at} calls"
+        [last] = {held for line in locks._lines.values() for held in line}
+        assert last.ready, at
+        if not struck:
+            break
+    assert at > 10
 
 
 async def test_a_task_waits_without_holding_up_its_loop(locks: Locks) -> None:

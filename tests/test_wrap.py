@@ -455,6 +455,60 @@ def test_files_refuse_bad_keys_before_anything_is_written(faced: Any, files: Any
     assert store.get("fine") is None
 
 
+def test_files_one_odd_key_takes_nothing_from_the_others(faced: Any, files: Any) -> None:
+    store = faced(tiered.wrap(files))
+    store.mset({"good": b"1", "dir/x": b"2", "ping/x": b"3"})
+    fresh = faced(tiered.wrap(files))
+    for _ in range(6):
+        fresh.invalidate(["dir", "good"])
+        assert fresh.mget(["dir", "good"]) == [None, b"1"], "a folder is no value"
+        with pytest.raises(InvalidKey, match="up to 255 bytes"):
+            fresh.get("a/" + "k" * 256)
+    fresh.mdelete(["dir"])
+    for _ in range(6):
+        with pytest.raises(Indeterminate, match="raised IsADirectoryError"):
+            fresh.set("dir", b"x")
+    assert fresh.get("dir/x") == b"2"
+    fresh.set("k" * 255, b"4")
+    assert faced(tiered.wrap(files)).get("k" * 255) == b"4"
+    assert fresh.ping()["foreign"].ok
+
+
+def test_files_that_are_no_keys_are_not_listed(faced: Any, files: Any, tmp_path: Path) -> None:
+    for store in (faced(tiered.wrap(files)), faced(TieredStore([Foreign(files, layout="record")]))):
+        store.set("a", b"1")
+        (tmp_path / "files" / "my file.txt").write_bytes(b"x")
+        assert store.keys() == ["a"]
+        store.purge_expired()
+        assert store.clear(all=True) == 1
+
+
+def test_one_key_that_hangs_takes_nothing_from_the_others(faced: Any) -> None:
+    under = SyncOnly()
+    under.data["good"] = b"1"
+    store = faced(TieredStore([Tier(Foreign(under), timeout=0.1)]))
+    with Stuck(under, "mset") as stuck:
+        with pytest.raises(Indeterminate):
+            store.set("hangs", b"x")
+        for _ in range(6):
+            with pytest.raises(BackendUnavailable, match="other operations on these keys"):
+                store.get("hangs")
+        assert store.get("good") == b"1"
+        stuck.release()
+
+
+def test_a_store_by_its_methods_alone_may_be_in_a_list_of_tiers(faced: Any) -> None:
+    class Duck:
+        def __init__(self) -> None:
+            inner = SyncOnly()
+            self.mget, self.mset = inner.mget, inner.mset
+            self.mdelete, self.yield_keys = inner.mdelete, inner.yield_keys
+
+    store = faced(TieredStore([Memory(), Duck()]))  # type: ignore[list-item]
+    store.set("a", b"1")
+    assert store.keys() == ["a"]
+
+
 def test_files_have_no_place_for_a_namespace(faced: Any, files: Any) -> None:
     store = faced(tiered.wrap(files, namespace="docs"))
     with pytest.raises(InvalidKey, match="no place for the namespace 'docs'"):
@@ -493,7 +547,7 @@ def test_stores_of_ours_can_be_wrapped(faced: Any, tmp_path: Path) -> None:
     [
         (lambda: tiered.wrap({}), "dict is not a store"),
         (lambda: tiered.wrap(SyncOnly), "SyncOnly is not a store"),
-        (lambda: tiered.wrap(Memory()), "memory belongs first"),
+        (lambda: tiered.wrap(Memory()), "this is memory"),
         (lambda: tiered.wrap("memory://"), "str is not a store"),
         (lambda: tiered.wrap(SyncOnly(), serializer=Json), "serializer="),
         (lambda: tiered.wrap(SyncOnly(), max_bytes=0), "max_bytes"),

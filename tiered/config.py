@@ -131,19 +131,25 @@ def _expanded(value: Any, place: str, secrets: dict[str, str]) -> Any:
 
 def _hidden(message: str, secrets: Mapping[str, str]) -> str:
     """`message` without the values of variables: whole, decoded as in a URL, or cut short."""
-    from urllib.parse import unquote
+    from urllib.parse import unquote, unquote_plus
 
-    found = {form: name for name, value in secrets.items() for form in (value, unquote(value), repr(value)[1:-1])}
-    for form in sorted(found, key=len, reverse=True):
+    found: dict[str, str] = {}
+    for name, value in secrets.items():
+        for form in (value, unquote(value), unquote_plus(value), value.replace("+", " ")):
+            found[form] = found[repr(form)[1:-1]] = name
+    seen = {form: _seen(form, message) for form in found}
+    for form in sorted(found, key=lambda form: len(seen[form]), reverse=True):  # another form may show more of one
         instead = f"${{{found[form]}}}"
         if len(form) < SHORT:  # by itself only: a single letter is in every message
             message = re.sub(rf"(?<!\w){re.escape(form)}(?!\w)", instead, message)  # names hold no backslash
-            continue
-        for end in range(len(form), SHORT - 1, -1):
-            if form[:end] in message:
-                message = message.replace(form[:end], instead)
-                break
+        elif seen[form]:
+            message = message.replace(_seen(form, message) or seen[form], instead)
     return message
+
+
+def _seen(form: str, message: str) -> str:
+    """As much of the beginning of a secret as stands in `message`."""
+    return next((form[:end] for end in range(len(form), SHORT - 1, -1) if form[:end] in message), "")
 
 
 def _stack(table: Mapping[str, Any], clock: Clock | None) -> TieredStore:

@@ -6,15 +6,23 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 from ..base import BaseStore, Handle
 from ..errors import FaceUnavailable, TieredError, Unsupported
+from ._files import call_files, is_files
 from ._locks import Locks, Turn
 from ._workers import Job, Stuck, Workers
+from .base import BaseBackend
 
 METHODS = ("mget", "mset", "mdelete", "yield_keys")
+
+LARGE = 2**16
+"""Bytes that take too long to be encoded or decoded on an event loop."""
+
+MANY = 1_000
+"""Values, or keys, that do so whatever their size."""
 
 _BREATH = 10_000
 """Names that a listing on an event loop takes before it lets others run."""
@@ -23,13 +31,21 @@ _BREATH = 10_000
 class Call(NamedTuple):
     """Call a method with `argument()` -> `shape(answer)`, both computed where the method runs.
 
-    `turn` is held until the call has ended, also when nobody waits for it any more.
+    `turn` is held until the call has ended, also when nobody waits for it any more. `heavy`: what is computed for an
+    mset, or of a large answer, takes long enough to be kept off an event loop.
     """
 
     method: str
     argument: Callable[[], Any]
     shape: Callable[[Any], Any]
     turn: Turn | None = None
+    heavy: bool = False
+
+
+class Compute(NamedTuple):
+    """`work()`, off the event loop."""
+
+    work: Callable[[], Any]
 
 
 class Listing(NamedTuple):
@@ -39,7 +55,7 @@ class Listing(NamedTuple):
     method: str = "yield_keys"
 
 
-Request: TypeAlias = Turn | Call | Listing
+Request: TypeAlias = Turn | Call | Compute | Listing
 """A turn is waited for until it holds its names."""
 
 
@@ -53,7 +69,8 @@ class Peer:
         self.store = store
         self.name = type(store).__name__
         self.in_memory = _in_memory(store)
-        self._inline = self.in_memory or isinstance(store, Handle)  # ours bound their waits themselves
+        self.files = is_files(store)
+        self.inline = self.in_memory or _bounded(store)
         self._native = {name for name in METHODS if _native(store, name)}
         self.renew()
 
@@ -74,8 +91,10 @@ class Peer:
         """Raises Stuck, a TieredError, or what the store raises."""
         if isinstance(request, Turn):
             return request.enter(timeout)
+        if isinstance(request, Compute):
+            return request.work()
         try:
-            if self._inline:
+            if self.inline:
                 return self._run(request, None)
             return self._workers.result(self._submit(request), timeout)
         except NotImplementedError as error:
@@ -84,6 +103,8 @@ class Peer:
     async def aperform(self, request: Request, timeout: float) -> Any:
         if isinstance(request, Turn):
             return await request.aenter(timeout)
+        if isinstance(request, Compute):
+            return await _aside(request.work)
         # what lies in memory is listed by a thread: it would hold up the loop
         native = request.method in self._native and not (self.in_memory and isinstance(request, Listing))
         try:
@@ -97,22 +118,20 @@ class Peer:
     def _submit(self, request: Call | Listing) -> Job:
         job = Job(lambda job: self._run(request, job))
         turn = request.turn if isinstance(request, Call) else None
-        if turn is None:
-            self._workers.submit(job)
-            return job
-        turn.retain()
         try:
+            if turn is not None:
+                job.after = turn.ended
+                turn.calls.add(job)
             self._workers.submit(job)
         except BaseException:
-            turn.leave()
+            self._workers.abandon(job)
             raise
-        job.add_done_callback(lambda _: turn.leave())
         return job
 
     def _run(self, request: Call | Listing, job: Job | None) -> Any:
         try:
             if isinstance(request, Call):
-                return request.shape(getattr(self.store, request.method)(request.argument()))
+                return request.shape(self._answer(request.method, request.argument()))
             # a dictionary must not change while it is iterated: its keys are copied in one step
             names = list(self.store.store) if self.in_memory else self.store.yield_keys()
             try:
@@ -127,6 +146,11 @@ class Peer:
             return None
         except StopIteration as error:  # a future could not carry it
             raise RuntimeError("StopIteration") from error
+
+    def _answer(self, method: str, argument: Any) -> Any:
+        if self.files:
+            return call_files(self.store, method, argument)
+        return getattr(self.store, method)(argument)
 
     def _missing(self, asked: str, other: str, there: bool) -> TieredError:
         if there:
@@ -144,6 +168,11 @@ def _in_memory(store: Any) -> bool:
     return plain is not None and all(getattr(type(store), name, None) is getattr(plain, name) for name in METHODS)
 
 
+def _bounded(store: Any) -> bool:
+    """Whether it bounds its waits itself: a backend or a stack of ours; not a typed store, whose store may be any."""
+    return isinstance(store, BaseBackend) or (isinstance(store, Handle) and "_made" in vars(store))
+
+
 def _native(store: Any, name: str) -> bool:
     """Whether the store has an asynchronous method of its own: the inherited one would take a thread, for each key."""
     method = getattr(store, "a" + name, None)
@@ -158,7 +187,12 @@ async def _arun(store: Any, request: Call | Listing, timeout: float) -> Any:
     try:
         async with limit:
             if isinstance(request, Call):
-                return request.shape(await getattr(store, "a" + request.method)(request.argument()))
+                ahead = request.heavy and request.method == "mset"
+                argument = await _aside(request.argument) if ahead else request.argument()
+                answer = await getattr(store, "a" + request.method)(argument)
+                if request.heavy and isinstance(answer, list) and heavy(answer):
+                    return await _aside(lambda: request.shape(answer))
+                return request.shape(answer)
             names = store.ayield_keys()
             try:
                 count = 0
@@ -175,6 +209,17 @@ async def _arun(store: Any, request: Call | Listing, timeout: float) -> Any:
         if not limit.expired():  # its own
             raise
         raise Stuck(f"it did not answer within {timeout:g} s", sent=True) from None
+
+
+async def _aside(work: Callable[[], Any]) -> Any:
+    import asyncio
+
+    return await asyncio.to_thread(work)
+
+
+def heavy(values: Sequence[Any]) -> bool:
+    """Whether encoding or decoding them would hold up an event loop."""
+    return len(values) >= MANY or sum(len(value) for value in values if isinstance(value, bytes)) >= LARGE
 
 
 async def _nothing() -> None: ...

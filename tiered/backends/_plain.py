@@ -13,6 +13,7 @@ from ..record import MAGIC, is_record
 from ._calls import Calls
 from ._locks import Turn
 from ._names import joined
+from ._peer import heavy
 
 if TYPE_CHECKING:
     from ..serializers import Serializer
@@ -45,9 +46,15 @@ class Plain:
             return [self._found(key, value) for key, value in zip(keys, values, strict=True)]
 
         def steps(turn: Turn | None) -> Op[list[Found]]:
-            return self._calls.mget(names, shape, turn)
+            return self._calls.mget(names, shape, turn, heavy=self._codec is not None)
 
         return (yield from (self._calls.hold(names, steps, shared=True) if self._torn else steps(None)))
+
+    def check(self, items: Sequence[tuple[Any, ...]]) -> None:
+        """Raises what a write of these (key, entry, ..) would raise."""
+        for key, entry, *_ in items:
+            if entry.kind == VALUE:
+                self._loaded(key, entry)
 
     def put(self, space: str, items: Sequence[tuple[str, Entry]], packing: Packing | None) -> Op[Mapping[str, bytes]]:  # noqa: ARG002
         """The last writer wins: nothing is ever refused."""
@@ -117,7 +124,9 @@ class Plain:
             return [(name, self._loaded(*item)) for name, item in zip(names, entries.items(), strict=True)]
 
         if entries:
-            yield from self._calls.mset(pairs, turn)
+            yield from self._calls.mset(
+                pairs, turn, self._codec is not None and heavy([entry.value for entry in entries.values()])
+            )
 
     def _found(self, key: str, value: Any) -> Found:
         if value is None:

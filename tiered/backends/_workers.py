@@ -22,11 +22,14 @@ IDLE = 5.0
 
 
 class Stuck(Exception):
-    """A call did not end in time. `sent`: it had begun, and may still have its effect."""
+    """A call did not end in time. `sent`: it had begun, and may still have its effect. `busy`: it was not made, for
+    other operations have its keys, which says nothing of the store.
+    """
 
-    def __init__(self, why: str, *, sent: bool) -> None:
+    def __init__(self, why: str, *, sent: bool, busy: bool = False) -> None:
         super().__init__(why)
         self.sent = sent
+        self.busy = busy
 
 
 class Job(Future[Any]):
@@ -38,49 +41,47 @@ class Job(Future[Any]):
         self.context: Context = copy_context()
         self.progress = 0  # raised by work that takes long but moves
         self.abandoned = False
+        self.after: Callable[[Job], object] = bool  # called when it has ended or will never begin, perhaps twice
+        self._gate = gate = threading.Lock()
+        gate.acquire()
+        self.add_done_callback(lambda _: gate.release())
+
+    def ended(self, timeout: float) -> bool:
+        """Wait for its end, at most so many seconds -> whether it came. (Future.result minds an interrupt.)"""
+        return self.done() or self._gate.acquire(timeout=min(max(timeout, 0.0), threading.TIMEOUT_MAX)) or self.done()
 
 
 class Workers:
     """Up to `THREADS` threads, started when there is work for them and ended when there is none."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # what the garbage collector ends may abandon a job, in any thread
+        self._lock = threading.RLock()  # a handler of a signal may use the store, too
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._threads = self._idle = self._pending = self._stuck = 0
+        self._threads = self._idle = self._pending = 0
+        self._running: set[Job] = set()
 
     def submit(self, job: Job) -> None:
         """Raises Stuck when every thread is held by a call that was given up."""
-        with self._lock:
-            if self._stuck >= THREADS:
+        with self._lock:  # an interrupt in here leaves nothing that is counted wrong: threads count themselves
+            if sum(running.abandoned for running in list(self._running)) >= THREADS:
                 raise Stuck(f"all of its {THREADS} threads are held by calls that did not end", sent=False)
-            spawn = self._pending >= self._idle and self._threads < THREADS
-            self._pending += 1
-            self._threads += spawn
-        if spawn:
-            try:
-                threading.Thread(target=self._serve, name="tiered-foreign", daemon=True).start()
-            except BaseException as error:
-                with self._lock:
-                    self._threads -= 1
-                    self._pending -= 1
-                if isinstance(error, RuntimeError):  # too many threads, or the interpreter is ending
+            if self._pending >= self._idle and self._threads < THREADS:
+                try:
+                    threading.Thread(target=self._serve, name="tiered-foreign", daemon=True).start()
+                except RuntimeError as error:  # too many threads, or the interpreter is ending
                     raise Stuck("no thread could be started for it", sent=False) from error
-                raise
-        self._jobs.put(job)
+            self._pending += 1
+            self._jobs.put(job)
 
     def result(self, job: Job, timeout: float) -> Any:
         """Wait for a job, blocking; Stuck when it neither ends nor makes progress for `timeout` seconds."""
         seen = 0
         try:
-            while True:
-                try:
-                    return job.result(min(timeout, threading.TIMEOUT_MAX))
-                except TimeoutError:
-                    if job.done():  # its own
-                        return job.result()
-                    if job.progress == seen:
-                        raise self._given_up(job, timeout) from None
-                    seen = job.progress
+            while not job.ended(timeout):
+                if job.progress == seen:
+                    raise self._given_up(job, timeout)
+                seen = job.progress
+            return job.result()
         finally:
             self.abandon(job)
 
@@ -109,11 +110,10 @@ class Workers:
     def abandon(self, job: Job) -> None:
         """Nobody waits for it any more. If it has begun, it holds its thread until it ends."""
         if job.done() or job.cancel():
-            return
-        with self._lock:
-            if not (job.done() or job.abandoned):
-                job.abandoned = True
-                self._stuck += 1
+            if job.cancelled():
+                job.after(job)
+        else:
+            job.abandoned = True
 
     def close(self) -> None:
         """Let idle threads end now."""
@@ -122,6 +122,10 @@ class Workers:
                 self._jobs.put(None)
 
     def _serve(self) -> None:
+        with self._lock:
+            if self._threads >= THREADS:
+                return
+            self._threads += 1
         while True:
             with self._lock:
                 self._idle += 1
@@ -143,12 +147,18 @@ class Workers:
     def _do(self, job: Job) -> None:
         work, job.work = job.work, None
         if work is None or not job.set_running_or_notify_cancel():
+            job.after(job)
             return
+        self._running.add(job)
+        answer, raised = None, None
         try:
             answer = job.context.run(work, job)
         except BaseException as error:
-            job.set_exception(error)
-        else:
+            raised = error
+        self._running.discard(job)
+        job.after(job)
+        if raised is None:
             job.set_result(answer)
-        with self._lock:
-            self._stuck -= job.abandoned
+        else:
+            job.set_exception(raised)
+        del raised  # or the frames it holds would hold it

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from ..backend import SCOPE, Capabilities, Found, Op
 from ..checks import check_namespace
 from ..effects import adrive, drive
 from ..entry import Entry, Packing
-from ..errors import ConfigurationError, InvalidKey
+from ..errors import BatchError, ConfigurationError, Indeterminate, TieredError
 from ._calls import Calls
-from ._listings import Listings
+from ._files import check_paths
+from ._listings import Listings, in_order
 from ._peer import METHODS, Peer
 from ._plain import Plain
 from ._records import Records
@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+I = TypeVar("I", bound=tuple[Any, ...])  # noqa: E741
+
 LAYOUTS = ("plain", "record")
 
-_FILE = re.compile(r"(?!\.\.?(?:/|$))[A-Za-z0-9_.\-]+(?:/(?!\.\.?(?:/|$))[A-Za-z0-9_.\-]+)*", re.ASCII)
-"""What LangChain's LocalFileStore takes, without the spellings that name one file twice."""
+CHUNK = 500
+"""Keys of one call."""
 
 
 class Foreign(BaseBackend):
@@ -51,13 +53,19 @@ class Foreign(BaseBackend):
       something else in each): it shows the keys as they were when it began. In the record layout it reads the values
       too, and so does now and then a purge.
 
-    How it is called: methods of an `a..` name that the store defines itself are awaited, everything else runs in up
-    to 16 threads of its own, with the caller's context; so does everything for blocking callers (about 30 us a call),
-    except LangChain's in-memory stores and stores of tiered, which are called where the caller is. A call that takes
-    longer than the tier's time-out is given up; in a thread it goes on, and after 16 of those further calls fail at
-    once. What the store raises is a `BackendUnavailable` of a read and an `Indeterminate` of a write, with the cause
-    linked; an answer of the wrong length or kind is `BackendUnavailable` too. A face that the store does not implement
-    is `FaceUnavailable`. The store is never closed here.
+    How it is called: methods of an `a..` name that the store defines itself are awaited, everything else runs in up to
+    16 threads of its own, with the caller's context; so does everything for blocking callers (about 30 us a call),
+    except LangChain's in-memory stores and stores of tiered, which are called where the caller is. A call that
+    takes longer than the tier's time-out is given up; in a thread it goes on, and after 16 of those further calls
+    fail at once. What the store raises is a `BackendUnavailable` of a read and an `Indeterminate` of a write, with
+    the cause linked, and counts as an outage only where it is called so (ConnectionError, TimeoutError, ..); an
+    answer of the wrong length or kind is `BackendUnavailable` too. A face that the store does not implement is
+    `FaceUnavailable`. The store is never closed here.
+
+    A stack of tiered as the store: a value is served by the outer stack for as long as that says, whatever expiry the
+    inner one has given it (values come without theirs), so give the outer memory a `ttl` to bound that.
+
+    Batches go in chunks of 500 keys, each with the whole time-out; a batch whose later chunk fails is a `BatchError`.
 
     LocalFileStore: keys are relative paths of letters, digits, `_.-` and `/`, and no namespace; others are
     `InvalidKey` before anything is written.
@@ -91,13 +99,11 @@ class Foreign(BaseBackend):
         self._layout = layout
         self._peer = Peer.of(store)
         self._calls = Calls(self._peer)
+        torn = not self._peer.in_memory
         self._kept = (
-            Records(self._calls)
-            if layout == "record"
-            else Plain(self._calls, serializer, torn=not self._peer.in_memory)
+            Records(self._calls, torn=torn) if layout == "record" else Plain(self._calls, serializer, torn=torn)
         )
         self._listings = Listings()
-        self._files = any(base.__name__ == "LocalFileStore" for base in type(store).__mro__)
 
     def __repr__(self) -> str:
         named = "" if self.namespace is None else f", namespace={self.namespace!r}"
@@ -115,7 +121,9 @@ class Foreign(BaseBackend):
         distinct = list(dict.fromkeys(keys))
         if not self._checked(space, distinct):
             return []
-        found = yield from self._kept.fetch(space, distinct)
+        found: list[Found] = []
+        for chunk in self._chunks(distinct):
+            found += yield from self._kept.fetch(space, chunk)
         if len(distinct) == len(keys):
             return found
         by_key = dict(zip(distinct, found, strict=True))
@@ -124,26 +132,69 @@ class Foreign(BaseBackend):
     def put(self, space: str, items: Sequence[tuple[str, Entry]], packing: Packing | None) -> Op[Mapping[str, bytes]]:
         if not self._checked(space, [item[0] for item in items]):
             return {}
-        return (yield from self._kept.put(space, items, packing))
+        yield from self._check(items)
+        refused: dict[str, bytes] = {}
+        yield from self._in_chunks(items, lambda chunk: self._kept.put(space, chunk, packing), refused.update)
+        return refused
 
     def swap(
         self, space: str, items: Sequence[tuple[str, Entry, bytes | None]], packing: Packing | None
     ) -> Op[set[str]]:
-        if not self._checked(space, [item[0] for item in items]):
-            return set()
-        return (yield from self._kept.swap(space, items, packing))
+        refused: set[str] = set()
+        if self._checked(space, [item[0] for item in items]):
+            yield from self._check(items)
+            yield from self._in_chunks(items, lambda chunk: self._kept.swap(space, chunk, packing), refused.update)
+        return refused
 
     def fill(self, space: str, items: Sequence[tuple[str, Entry, bytes]], packing: Packing | None) -> Op[None]:
         if self._checked(space, [item[0] for item in items]):
-            yield from self._kept.fill(space, items, packing)
+            yield from self._in_chunks(items, lambda chunk: self._kept.fill(space, chunk, packing))
 
     def void(self, space: str, marks: Sequence[tuple[str, bytes]]) -> Op[None]:
         if self._checked(space, [mark[0] for mark in marks]):
-            yield from self._kept.void(space, marks)
+            yield from self._in_chunks(marks, lambda chunk: self._kept.void(space, chunk))
 
     def retract(self, space: str, marks: Sequence[tuple[str, bytes]]) -> Op[None]:
         if self._checked(space, [mark[0] for mark in marks]):
-            yield from self._kept.retract(space, marks)
+            yield from self._in_chunks(marks, lambda chunk: self._kept.retract(space, chunk))
+
+    def _check(self, items: Sequence[tuple[Any, ...]]) -> Op[None]:
+        """Raises what the values of a later chunk would raise, before the first is written."""
+        plain = self._kept
+        if isinstance(plain, Plain) and len(self._chunks(items)) > 1:
+            yield from self._calls.compute(lambda: plain.check(items), len(items))
+
+    def _chunks(self, items: Sequence[T]) -> list[Sequence[T]]:
+        """`items` by the call: each has the whole time-out. Stores of ours cut their batches themselves."""
+        size = len(items) if self._peer.inline else CHUNK
+        return [items[at : at + size] for at in range(0, len(items), size or 1)]
+
+    def _in_chunks(
+        self,
+        items: Sequence[I],
+        write: Callable[[Sequence[I]], Op[Any]],
+        learn: Callable[[Any], object] = bool,
+    ) -> Op[None]:
+        """`write` chunk after chunk up to the first that fails. Raises BatchError when others were to follow it."""
+        chunks = self._chunks(items)
+        for at, chunk in enumerate(chunks):
+            try:
+                learn((yield from write(chunk)))
+            except TieredError as error:
+                unknown = isinstance(error, Indeterminate)
+                if len(chunks) == 1 or (at == 0 and not (unknown or isinstance(error, BatchError))):
+                    raise
+                here = [item[0] for item in chunk]
+                parts = (error.written, error.not_written, error.unknown) if isinstance(error, BatchError) else None
+                written, not_written, lost = parts or (([], [], here) if unknown else ([], here, []))
+                parted = BatchError(
+                    error.message,
+                    written=[*(item[0] for done in chunks[:at] for item in done), *written],
+                    not_written=[*not_written, *(item[0] for later in chunks[at + 1 :] for item in later)],
+                    unknown=lost,
+                )
+                parted.answered = error.answered
+                raise parted from error
 
     def spaces(self, space: str) -> Op[list[str]]:
         """The namespaces scoped under `space`. Asks for all names."""
@@ -156,7 +207,11 @@ class Foreign(BaseBackend):
         def choose(place: tuple[str, str]) -> str | None:
             return place[1] if place[0] == space and place[1].startswith(prefix) else None
 
-        keys = yield from self._listings.keys(space, prefix, after, self._calls.listed(choose))
+        def collect() -> Op[list[str]]:
+            found = yield from self._calls.listed(choose)
+            return (yield from self._calls.compute(lambda: in_order(found), len(found)))
+
+        keys = yield from self._listings.keys(space, prefix, after, collect)
         page: list[str] = []
         for at in range(0, len(keys), limit):
             page += yield from self._kept.live(space, keys[at : at + limit], now_ms)
@@ -176,17 +231,8 @@ class Foreign(BaseBackend):
 
     def _checked(self, space: str, keys: Sequence[str]) -> bool:
         """Whether there are any. Raises InvalidKey for what a LocalFileStore would refuse half-way."""
-        if self._files and keys:
-            if space:
-                raise InvalidKey(
-                    f"LocalFileStore has no place for the namespace {space!r:.40}: its keys take no ':', so use it "
-                    'with namespace="", in a folder of its own'
-                )
-            for key in keys:
-                if not _FILE.fullmatch(key):
-                    raise InvalidKey(
-                        "LocalFileStore takes relative paths of letters, digits, _ . - and / only", key=key
-                    )
+        if self._peer.files and keys:
+            check_paths(space, keys)
         return bool(keys)
 
     # -- executors ---------------------------------------------------------------------------------------------
