@@ -48,7 +48,7 @@ class TypedStore(Handle, BaseStore[str, V], Generic[V]):
 
     Values go through `serializer` on their way in and out. A TTL, `get_or_load` and single flight are those of the
     stack below; over a store that is not a `TieredStore` these are `Unsupported`: `tiered.wrap` it first. None is no
-    value: deleting is. There is nothing to close here.
+    value: deleting is. `.store` is the store of bytes, to be closed, cleared and so on.
 
     Errors beside those of the store: InvalidValue, with the key, for what the serializer does not take, before
     anything is written; CorruptEntry, with the key, for what it cannot read, which `get_or_load` replaces.
@@ -65,6 +65,11 @@ class TypedStore(Handle, BaseStore[str, V], Generic[V]):
             )
         self._store = store
         self._serializer = serializer
+
+    @property
+    def store(self) -> BaseStore[str, bytes]:
+        """The store of bytes below."""
+        return self._store
 
     def __repr__(self) -> str:
         return f"TypedStore({self._store!r}, {self._serializer!r})"

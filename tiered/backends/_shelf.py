@@ -18,6 +18,7 @@ from ..clock import SYSTEM
 from ..entry import VALUE, Entry
 from ..policies.eviction import BLOCK, Policy
 from ._slot import PER_ENTRY, Home, Rare, Slot
+from ._steps import StepWatch
 from ._wheel import Wheel
 
 PAUSE, REAP = 8, 64
@@ -29,9 +30,6 @@ MOST = 1_024
 MARKS = 1_024
 """Deletions and voids remembered, of all namespaces together."""
 
-
-STEP = 1.0
-"""Seconds that wall time may step back before copies are let go of: so much longer would they live."""
 
 EMPTY_HOME = 600
 """Bytes of a home and the tables that are mostly empty."""
@@ -48,8 +46,8 @@ class Shelf(ABC):
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.homes: weakref.WeakValueDictionary[tuple[str, Hashable], Home] = weakref.WeakValueDictionary()
-        self.time = self._monotonic = SYSTEM.time
-        self._ahead = 0.0  # wall time before monotonic time, at its highest
+        self.time = SYSTEM.time
+        self._clock = StepWatch(self.time, self.time)
         self.expired = 0
         self.pause = PAUSE
         self._marks: OrderedDict[Slot, None] = OrderedDict()  # oldest first
@@ -97,17 +95,13 @@ class Shelf(ABC):
 
     def watch(self, time: Callable[[], float], monotonic: Callable[[], float]) -> None:
         """Judge expiry by `time`, which is known to have stepped back by `monotonic`."""
-        if (time, monotonic) != (self.time, self._monotonic):
-            self.time, self._monotonic = time, monotonic
-            self._ahead = time() - monotonic()
+        if (time, monotonic) != (self._clock.time, self._clock.monotonic):
+            self.time = time
+            self._clock = StepWatch(time, monotonic)
 
     def _look(self) -> None:
         """Copies would outlive their maximum age by as much as wall time steps back (R10): they go."""
-        ahead = self.time() - self._monotonic()
-        if ahead > self._ahead:
-            self._ahead = ahead
-        elif ahead < self._ahead - STEP:
-            self._ahead = ahead
+        if self._clock.stepped_back():
             for home in list(self.homes.values()):
                 if home.owner is not None:  # None: the authority's entries, which expire when they expire
                     for slot in list(home.slots.values()):
