@@ -74,7 +74,8 @@ def wrap(
     Over another `TieredStore` it is `ttl` alone that bounds how long a value is served: the expiry that the inner stack
     gave it is not seen here.
 
-    The result is closed like any other stack (a `TypedStore` by its `.store`); `store` is closed with it only if it is a backend of ours (`SQL`, ..).
+    The result is closed like any other stack (a `TypedStore` by its `.store`); `store` is closed with it only if it is
+    a backend of ours (`SQL`, ..).
     Raises ConfigurationError; does no I/O.
     """
     if isinstance(store, Memory):
