@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.contract.faces import FACES, face
-from tiered import SQL, Memory, TieredStore, bypass
+from tiered import SQL, Memory, TieredStore, bypass, typed
 from tiered.backends.base import BaseBackend
 from tiered.base import BaseStore
 from tiered.errors import (
@@ -519,3 +519,40 @@ def test_types_follow_the_serializer(tmp_path: Path) -> None:
     assert "list[" in out
     errors = [line for line in out.splitlines() if ": error:" in line]
     assert [line.split(":")[1] for line in errors] == ["6", "8"], out
+
+
+class Where:
+    """A serializer that remembers in which threads it worked."""
+
+    def __init__(self) -> None:
+        self.threads: set[int] = set()
+
+    def dumps(self, value: str) -> bytes:
+        self.threads.add(threading.get_ident())
+        return value.encode()
+
+    def loads(self, data: bytes) -> str:
+        self.threads.add(threading.get_ident())
+        return data.decode()
+
+
+def test_asyncio_has_large_batches_serialized_off_the_loop() -> None:
+    where = Where()
+    store = TieredStore([Memory()]).typed(where)
+    many = {f"k{at}": "v" for at in range(typed.MANY)}
+
+    async def main() -> None:
+        await store.amset({"few": "v"})
+        assert await store.amget(["few"]) == ["v"]
+        assert where.threads == {threading.get_ident()}, "not worth a hop"
+        where.threads.clear()
+        await store.amset(many)
+        assert await store.amget(many) == list(many.values())
+        await store.aset("large", "v" * typed.LARGE)
+        where.threads.clear()
+        await store.aget("large")
+        assert threading.get_ident() not in where.threads
+
+    asyncio.run(main())
+    store.mset(many)
+    assert threading.get_ident() in where.threads, "a blocking call does it itself"

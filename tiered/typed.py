@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypedDict, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeAlias, TypedDict, TypeVar, Unpack, cast
 
 from .base import BaseStore, Handle
 from .bypassing import BYPASS
@@ -27,9 +27,20 @@ if TYPE_CHECKING:
 V = TypeVar("V")
 T = TypeVar("T")
 
-Step: TypeAlias = tuple[str, tuple[Any, ...], dict[str, Any]] | Callable[[Caller], Plan[Any]]
-"""A call of the store of bytes (the method, without the "a" of its asynchronous twin, and its arguments), or a plan of
-the stack's.
+MANY, LARGE = 100, 256 * 1024
+"""Values, or bytes, from which on asyncio has them serialized in a thread: a millisecond, or a few."""
+
+
+class Serialize(NamedTuple):
+    """Work of the serializer's on a batch; `heavy`: too much for an event loop's thread."""
+
+    work: Callable[[], Any]
+    heavy: bool
+
+
+Step: TypeAlias = tuple[str, tuple[Any, ...], dict[str, Any]] | Callable[[Caller], Plan[Any]] | Serialize
+"""A call of the store of bytes (the method, without the "a" of its asynchronous twin, and its arguments), a plan of
+the stack's, or serialization.
 """
 
 Steps: TypeAlias = Generator[Step, Any, T]
@@ -203,7 +214,9 @@ class TypedStore(Handle, BaseStore[str, V], Generic[V]):
 
     def _mget(self, keys: Iterable[str]) -> Steps[list[V | None]]:
         names, stored = yield from self._stored(keys)
-        return list(map(self._decoded, names, stored))
+        heavy = len(stored) >= MANY or sum(len(data) for data in stored if isinstance(data, bytes)) >= LARGE
+        values: list[V | None] = yield Serialize(lambda: list(map(self._decoded, names, stored)), heavy)
+        return values
 
     def _mget_array(self, keys: Iterable[str]) -> Steps[NDArray[numpy.float32]]:
         array = getattr(self._serializer, "array", None)
@@ -231,7 +244,10 @@ class TypedStore(Handle, BaseStore[str, V], Generic[V]):
 
     def _mset(self, pairs: Iterable[tuple[str, V]] | Mapping[str, V], ttl: Seconds | Unset | None) -> Steps[None]:
         options = self._options(ttl)
-        encoded = [(key, self._encoded(key, value)) for key, value in check_listed(pairs)]
+        listed = check_listed(pairs)
+        encoded: list[tuple[str, bytes]] = yield Serialize(
+            lambda: [(key, self._encoded(key, value)) for key, value in listed], len(listed) >= MANY
+        )
         if encoded:
             yield "mset", (list(dict(encoded).items()),), options
 
@@ -260,7 +276,9 @@ class TypedStore(Handle, BaseStore[str, V], Generic[V]):
     ) -> Steps[list[V | None]]:
         def mapped(loaded: Any, _: list[str]) -> Mapping[str, V | None]:
             if not isinstance(loaded, Mapping):
-                raise InvalidValue(f"load_many(keys) must return a mapping of keys to values, not {_kind(loaded)}")
+                raise InvalidValue(
+                    f"load_many(keys) must return a mapping of keys to values, not {type(loaded).__qualname__}"
+                )
             return loaded
 
         if not callable(load):
@@ -354,6 +372,8 @@ class TypedStore(Handle, BaseStore[str, V], Generic[V]):
         return {"ttl": ttl}
 
     def _call(self, step: Step) -> Any:
+        if isinstance(step, Serialize):
+            return step.work()
         if callable(step):
             engine = self._stack("")._engine  # noqa: SLF001
             return engine.run(step(engine.caller()))
@@ -361,15 +381,17 @@ class TypedStore(Handle, BaseStore[str, V], Generic[V]):
         return getattr(self._store, method)(*args, **options)
 
     async def _acall(self, step: Step) -> Any:
+        if isinstance(step, Serialize):
+            if not step.heavy:
+                return step.work()
+            import asyncio
+
+            return await asyncio.to_thread(step.work)
         if callable(step):
             engine = self._stack("")._aio()  # noqa: SLF001
             return await engine.run(step(engine.caller()))
         method, args, options = step
         return await getattr(self._store, f"a{method}")(*args, **options)
-
-
-def _kind(value: Any) -> str:
-    return type(value).__qualname__
 
 
 def _about(key: str, error: TieredError) -> TieredError:
