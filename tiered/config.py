@@ -184,7 +184,7 @@ def _tier(place: str, table: Mapping[str, Any]) -> tuple[Tier, str | None]:
 def _mode(table: Any) -> WriteMode:
     if not isinstance(table, Mapping):
         raise ConfigurationError(f'write: give a table, as in [write] mode = "through", not {_what(table)}')
-    name = table.get("mode")
+    name = table.get("mode", "through")
     if not isinstance(name, str) or name not in MODES:
         unknown("write mode", name if isinstance(name, str) else "", MODES, place="write.mode")
     mode = MODES[name]

@@ -175,7 +175,9 @@ def tier_of(url: str, table: Mapping[str, str] | None = None, place: str = "") -
     kind = name.partition("+")[0].lower()
     scheme = SCHEMES.get(kind) if separator else None
     if scheme is None:
-        unknown("scheme", name if separator else "", SCHEMES, _EXAMPLE)
+        if not separator:
+            raise ConfigurationError(f"a URL has no scheme: write {_EXAMPLE}")
+        unknown("scheme", name, SCHEMES, _EXAMPLE)
     if not scheme.takes_url and (rest.strip("/") or "+" in name):
         raise ConfigurationError(f"{kind}:// takes options only, as in {kind}://?max_bytes=64MiB")
     pairs = parse_qsl(query, keep_blank_values=True)
