@@ -214,7 +214,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file.unlink()
     options.state.mkdir(parents=True, exist_ok=True)
     try:
-        equal = run(options.state, list(dict.fromkeys([QUESTION, *options.questions])), options.texts, Console(highlight=False))
+        equal = run(
+            options.state, list(dict.fromkeys([QUESTION, *options.questions])), options.texts, Console(highlight=False)
+        )
     except ImportError as missing:
         sys.exit(f"demo: {missing.name} is not installed: run `make setup`")
     except tiered.errors.TieredError as error:
