@@ -8,6 +8,7 @@ count towards the request's time-out. A request holds one connection and nothing
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures.thread  # noqa: F401  by `asyncio.to_thread`, which must not import it while another thread forks
 import os
 import sqlite3
 import threading
