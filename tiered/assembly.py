@@ -235,7 +235,7 @@ def _check_stamps(placed: list[_Placed], immutable: bool) -> None:
                 f"{what} may forget what it was told, so nothing keeps a slow read from bringing back an old value "
                 "into it: put it last, or say immutable=True if a key's value never changes"
             )
-        elif not placed[-1].store.capabilities.stamps:
+        elif not (placed[-1].store.capabilities.stamps or tier.store.capabilities.leases):
             raise ConfigurationError(
                 f"{what} cannot tell old from new above {type(placed[-1].store).__name__}, which keeps no stamps: put "
                 "only Memory above it, or say immutable=True if a key's value never changes"

@@ -6,7 +6,7 @@ An operation is a generator that yields requests of its own driver, is sent thei
 
 from __future__ import annotations
 
-from collections.abc import Generator, Hashable, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Protocol, TypeAlias, TypeVar, cast
@@ -26,6 +26,21 @@ Found: TypeAlias = Entry | TieredError | None
 """What a tier answered for one key: an entry, why its record cannot be served, or nothing."""
 
 
+class Page(list[str]):
+    """Keys, and where the next ones are to be asked for: `mark`, None at the end."""
+
+    __slots__ = ("mark",)
+
+    def __init__(self, keys: Iterable[str], mark: Any) -> None:
+        super().__init__(keys)
+        self.mark = mark
+
+    @staticmethod
+    def of(keys: list[str], limit: int) -> Page:
+        """Of a listing in order, asked for up to `limit` keys: fewer means the end."""
+        return keys if isinstance(keys, Page) else Page(keys, keys[-1] if len(keys) >= limit else None)
+
+
 def all_live(answers: Sequence[Found], now_ms: int) -> bool:
     """Whether nothing but live values came back: the common case of a large batch, judged at the speed of C."""
     try:
@@ -43,6 +58,7 @@ class Capabilities:
     shared: bool  # other machines see it: a namespace is required, copies default to an hour
     forgets: bool  # may drop any key at any time
     leases: bool = False  # its misses give tokens, without which it takes no fill (R4, R5)
+    drops: bool = False  # removes by itself what has expired, so what is deleted needs an expiry too
     stamps: bool = True  # compares them and reports refusals; else it holds plain values, read with stamp 0
     expiry: bool = True  # keeps the expiry of an entry
     max_key: int = 65_535
@@ -70,10 +86,20 @@ class Backend(Protocol):
     def fetch(self, space: str, keys: Sequence[str]) -> Op[list[Found]]:
         """What is stored for each of `keys`, expired and deleted entries included."""
 
+    def lease(self, space: str, keys: Sequence[str], now_ms: int) -> Op[list[Found]]:
+        """`fetch` in a shared tier; where leases are given, a miss leaves one: `invalid` with a token (R4)."""
+
     def put(self, space: str, items: Sequence[tuple[str, Entry]], packing: Packing | None) -> Op[Mapping[str, bytes]]:
         """Store each entry that beats (`tiered.entry.beats`) what is there -> {refused key: the newer stamp}.
 
         The same entry again is "already done", not refused. Keys are distinct.
+        """
+
+    def offer(
+        self, space: str, items: Sequence[tuple[str, Entry]], packing: Packing | None, fresh: Callable[[], bool]
+    ) -> Op[Mapping[str, bytes]]:
+        """`put` as a writer's last step in a shared tier; where leases are given, into absence (a lease on nothing is
+        that too) only while `fresh()`, asked just before sending: else the lease is removed and nothing stored (R7).
         """
 
     def swap(
@@ -82,10 +108,16 @@ class Backend(Protocol):
         """Store each entry whose key still has the given stamp (None: is absent) -> the refused keys (R20)."""
 
     def fill(self, space: str, items: Sequence[tuple[str, Entry, bytes]], packing: Packing | None) -> Op[None]:
-        """Store copies read from below, each with the token its miss gave (b"" where there are no leases)."""
+        """Store copies read from below, each with the token its miss gave (b"" for none): see R5."""
+
+    def overwrite(self, space: str, items: Sequence[tuple[str, Entry]], packing: Packing | None) -> Op[None]:
+        """Store each value by the fastest way, whatever is there: for values that never change (`immutable=True`)."""
+
+    def add(self, space: str, items: Sequence[tuple[str, Entry]], packing: Packing | None) -> Op[None]:
+        """Store each copy of a value that never changes, but not over `deleted` (E7)."""
 
     def void(self, space: str, marks: Sequence[tuple[str, bytes]]) -> Op[None]:
-        """Make whatever is not newer than the stamp unreadable (R8)."""
+        """Make whatever is not newer than the stamp unreadable (R8); where leases are given: remove it, and tokens."""
 
     def retract(self, space: str, marks: Sequence[tuple[str, bytes]]) -> Op[None]:
         """Compare and remove: forget each key that holds an `invalid` with this very stamp (R18)."""
@@ -93,8 +125,11 @@ class Backend(Protocol):
     def spaces(self, space: str) -> Op[list[str]]:
         """The namespaces scoped under `space`, which is what begins with it and `SCOPE`, that hold anything."""
 
-    def scan(self, space: str, prefix: str, after: str | None, limit: int, now_ms: int) -> Op[list[str]]:
-        """Up to `limit` live keys that begin with `prefix`, in a fixed order, after `after`; fewer means the end."""
+    def scan(self, space: str, prefix: str, after: Any, limit: int, now_ms: int) -> Op[list[str]]:
+        """Up to `limit` live keys that begin with `prefix`, in a fixed order, after `after`; fewer means the end.
+
+        A system that has no order answers a `Page`, maybe an empty one, whose mark is the next `after`.
+        """
 
     def purge(self, space: str, now_ms: int, grace_ms: int, limit: int, into: int) -> Op[int]:
         """Turn up to `limit` expired rows into the kind `into`, same stamp, and drop rows that have not been values

@@ -42,6 +42,16 @@ class Fetch(NamedTuple):
         return self.level.backend.fetch(self.space, self.keys)
 
 
+class Lease(NamedTuple):
+    level: Level
+    space: str
+    keys: Sequence[str]
+    now_ms: int
+
+    def op(self) -> Op[list[Found]]:
+        return self.level.backend.lease(self.space, self.keys, self.now_ms)
+
+
 class Put(NamedTuple):
     level: Level
     space: str
@@ -49,6 +59,16 @@ class Put(NamedTuple):
 
     def op(self) -> Op[Mapping[str, bytes]]:
         return self.level.backend.put(self.space, self.items, self.level.packing)
+
+
+class Offer(NamedTuple):
+    level: Level
+    space: str
+    items: Sequence[tuple[str, Entry]]
+    fresh: Callable[[], bool]
+
+    def op(self) -> Op[Mapping[str, bytes]]:
+        return self.level.backend.offer(self.space, self.items, self.level.packing, self.fresh)
 
 
 class Swap(NamedTuple):
@@ -67,6 +87,24 @@ class Fill(NamedTuple):
 
     def op(self) -> Op[None]:
         return self.level.backend.fill(self.space, self.items, self.level.packing)
+
+
+class Overwrite(NamedTuple):
+    level: Level
+    space: str
+    items: Sequence[tuple[str, Entry]]
+
+    def op(self) -> Op[None]:
+        return self.level.backend.overwrite(self.space, self.items, self.level.packing)
+
+
+class Add(NamedTuple):
+    level: Level
+    space: str
+    items: Sequence[tuple[str, Entry]]
+
+    def op(self) -> Op[None]:
+        return self.level.backend.add(self.space, self.items, self.level.packing)
 
 
 class Void(NamedTuple):
@@ -99,7 +137,7 @@ class Scan(NamedTuple):
     level: Level
     space: str
     prefix: str
-    after: str | None
+    after: Any
     limit: int
     now_ms: int
 

@@ -104,6 +104,7 @@ class Lifecycle(Operations):
             self._async.forked()
         self._stack.flights.forked()
         self._stack.overlaps.forked()
+        self._stack.floors.forked()
         self._stack.pace.forked()
         for level in (*self._stack.uppers, self._stack.authority):
             level.forked()

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from .assembly import Assembly
+from .backend import Page
 from .bypassing import BYPASS
 from .checks import (
     check_awaited,
@@ -174,7 +175,7 @@ class Operations:
             )
         return lambda: soft.expiries(self._expiry(ttl), self._stack.now_ms())
 
-    def _page(self, prefix: str | None, after: str | None) -> Plan[list[str]]:
+    def _page(self, prefix: str | None, after: Any) -> Plan[Page]:
         self._usable()
         return (yield from scan.page(self._stack, self._stack.authority, check_prefix(prefix), after))
 

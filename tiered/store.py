@@ -14,7 +14,6 @@ from .clock import SYSTEM, Clock
 from .engine.sync import SyncEngine
 from .errors import ConfigurationError
 from .lifecycle import Lifecycle
-from .plans import scan
 from .policies.ttl import OR_NEVER, Seconds, seconds
 from .policies.write import WriteAround, WriteMode, WriteThrough
 from .stats import Health, Holding, Stats
@@ -237,23 +236,23 @@ class TieredStore(Lifecycle, Handle, BaseStore[str, bytes]):
 
     def yield_keys(self, *, prefix: str | None = None) -> Iterator[str]:
         """The live keys that begin with exactly `prefix`, each once, a page in memory at a time."""
-        after: str | None = None
+        after: Any = None
         while True:
             keys = self._engine.run(self._page(prefix, after))
             yield from keys
-            if len(keys) < scan.PAGE:
+            after = keys.mark
+            if after is None:
                 return
-            after = keys[-1]
 
     async def ayield_keys(self, *, prefix: str | None = None) -> AsyncIterator[str]:
-        after: str | None = None
+        after: Any = None
         while True:
             keys = await self._aio().run(self._page(prefix, after))
             for key in keys:
                 yield key
-            if len(keys) < scan.PAGE:
+            after = keys.mark
+            if after is None:
                 return
-            after = keys[-1]
 
     # -- forgetting ----------------------------------------------------------------------------------------------
 

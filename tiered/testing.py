@@ -6,7 +6,7 @@ import random
 import threading
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import partial
 from typing import Any, Literal, NamedTuple, TypedDict, TypeVar, Unpack
@@ -236,11 +236,25 @@ class Faulty(BaseBackend):
     def fetch(self, space: str, keys: Sequence[str]) -> Op[list[Found]]:
         return _asked("fetch", self.store.fetch(space, keys))
 
+    def lease(self, space: str, keys: Sequence[str], now_ms: int) -> Op[list[Found]]:
+        return _asked("fetch", self.store.lease(space, keys, now_ms))
+
     def values(self, space: str, keys: Sequence[str], now_ms: int) -> Op[Values]:
         return _asked("fetch", self.store.values(space, keys, now_ms))
 
     def put(self, space: str, items: Sequence[tuple[str, Entry]], packing: Packing | None) -> Op[Mapping[str, bytes]]:
         return _asked("put", self.store.put(space, items, packing))
+
+    def offer(
+        self, space: str, items: Sequence[tuple[str, Entry]], packing: Packing | None, fresh: Callable[[], bool]
+    ) -> Op[Mapping[str, bytes]]:
+        return _asked("put", self.store.offer(space, items, packing, fresh))
+
+    def overwrite(self, space: str, items: Sequence[tuple[str, Entry]], packing: Packing | None) -> Op[None]:
+        return _asked("put", self.store.overwrite(space, items, packing))
+
+    def add(self, space: str, items: Sequence[tuple[str, Entry]], packing: Packing | None) -> Op[None]:
+        return _asked("fill", self.store.add(space, items, packing))
 
     def swap(
         self, space: str, items: Sequence[tuple[str, Entry, bytes | None]], packing: Packing | None
@@ -259,7 +273,7 @@ class Faulty(BaseBackend):
     def spaces(self, space: str) -> Op[list[str]]:
         return _asked("spaces", self.store.spaces(space))
 
-    def scan(self, space: str, prefix: str, after: str | None, limit: int, now_ms: int) -> Op[list[str]]:
+    def scan(self, space: str, prefix: str, after: Any, limit: int, now_ms: int) -> Op[list[str]]:
         return _asked("scan", self.store.scan(space, prefix, after, limit, now_ms))
 
     def purge(self, space: str, now_ms: int, grace_ms: int, limit: int, into: int) -> Op[int]:

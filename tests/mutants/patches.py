@@ -44,8 +44,9 @@ MUTANTS = [
     Mutant(
         "8: memory before X (R13)",
         PUBLISH,
-        "        puts = [Put(level, stack.space, _aged",
-        "        stack.remember(entries, began)\n        puts = [Put(level, stack.space, _aged",
+        "        for level, answer in zip(stack.uppers, (yield from ask(stack, _puts(",
+        "        stack.remember(entries, began)\n"
+        "        for level, answer in zip(stack.uppers, (yield from ask(stack, _puts(",
     ),
     Mutant(
         "8: dirty mark cleared by key (R16)",
@@ -111,8 +112,8 @@ MUTANTS = [
     Mutant(
         "8: `invalid` answered as absent",
         READ,
-        " and found.kind != INVALID and not _under(",
-        " and not _under(",
+        "            and found.kind != INVALID\n",
+        "",
     ),
     Mutant(
         "8: TTL counted from promotion (R10, memory)",
@@ -294,8 +295,8 @@ MUTANTS = [
     Mutant(
         "R10: a written copy without maximum age",
         PUBLISH,
-        "[(key, stack.aged(entry, began, ttl)) for key, entry in entries.items()]",
-        "list(entries.items())",
+        "        else (key, stack.aged(entry, began, level.ttl))\n",
+        "        else (key, entry)\n",
     ),
     Mutant(
         "R10: the expiry of the record is ignored above",
@@ -380,7 +381,9 @@ MUTANTS = [
         "                self._raise_floor(max(self.marks[name] for name in self.broken), now)\n",
         "",
     ),
-    Mutant("R16: the floor is not looked at", READ, "not _under(floors, key, found):", "True:"),
+    Mutant(
+        "R16: the floor is not looked at", READ, "            and not (floors and _under(floors, key, found))\n", ""
+    ),
     Mutant(
         "R16: the floor stays for ever",
         LEVEL,
@@ -453,8 +456,8 @@ MUTANTS = [
     Mutant(
         "invariant 2: keys that cannot be listed are none",
         SCAN,
-        "    if isinstance(answer, TieredError):\n        raise answer\n    keys",
-        "    if isinstance(answer, TieredError):\n        return []\n    keys",
+        "    if isinstance(answer, TieredError):\n        raise answer\n    return Page",
+        "    if isinstance(answer, TieredError):\n        return Page((), None)\n    return Page",
     ),
     Mutant(
         "invariant 6: expired copies are served",
@@ -584,8 +587,8 @@ MUTANTS = [
     Mutant(
         "R18: the last step replaces anything older",
         PUBLISH,
-        "        Swap(level, stack.space, [(key, entry, entry.stamp) for key, entry in _aged(stack, entries, began, at)])\n",
-        "        Put(level, stack.space, _aged(stack, entries, began, at))\n",
+        "        Swap(level, stack.space, [(key, entry, entry.stamp) for key, entry in _aged(stack, level, entries, began)])\n",
+        "        Overwrite(level, stack.space, _aged(stack, level, entries, began))\n",
     ),
     Mutant(
         "R18: the last step leaves what is older",
@@ -672,7 +675,7 @@ MUTANTS = [
     Mutant(
         "R9: copies of plain values are shared",
         ASSEMBLY,
-        "        elif not placed[-1].store.capabilities.stamps:\n",
+        "        elif not (placed[-1].store.capabilities.stamps or tier.store.capabilities.leases):\n",
         "        elif False:\n",
     ),
     Mutant("immutable: copies age", ASSEMBLY, "return None if immutable else", "return"),
@@ -739,11 +742,11 @@ MUTANTS = [
         "",
     ),
     Mutant("clear: what only memory holds stays", CLEAR, "    stack.front.sweep(prefix, stack.clock.draw())\n", ""),
-    Mutant("clear: the first page only", CLEAR, "        if len(keys) < PAGE:\n            break\n", "        break\n"),
+    Mutant("clear: the first page only", CLEAR, "        if after is None:\n            break\n", "        break\n"),
     Mutant(
         "clear: the first page of copies only",
         CLEAR,
-        "        if len(keys) < PAGE:\n            return\n",
+        "        if after is None:\n            return\n",
         "        return\n",
     ),
     Mutant("clear: loads under way are joined", CLEAR, "    stack.flights.detach(stack.space, flying)\n", ""),

@@ -10,6 +10,9 @@ from tiered.engine.sync import SyncEngine
 from tiered.flight import Caller
 from tiered.store import TieredStore
 
+NAMES = {"lease": "fetch", "offer": "put", "overwrite": "put", "add": "fill"}
+"""What effects on shared tiers are called that are as good as others where nothing is forgotten."""
+
 
 class Hand:
     """`effect` is what the plan waits for; `step()` performs it."""
@@ -30,7 +33,8 @@ class Hand:
             return "done"
         asks = self.effect.asks if isinstance(self.effect, Parallel) else [self.effect]
         names = "+".join(ask.level.name for ask in asks if hasattr(ask, "level"))
-        return f"{type(asks[0]).__name__.lower()} {names}".strip()
+        kind = type(asks[0]).__name__.lower()
+        return f"{NAMES.get(kind, kind)} {names}".strip()
 
     def step(self) -> None:
         try:

@@ -45,6 +45,20 @@ class SimTier(BaseBackend):
     def fetch(self, space: str, keys: Sequence[str]) -> Op[list[Found]]:
         return (yield "fetch", lambda: [self.rows.get((space, key)) for key in keys], keys)
 
+    def lease(self, space: str, keys: Sequence[str], now_ms: int) -> Op[list[Found]]:
+        return self.fetch(space, keys)
+
+    def offer(
+        self, space: str, items: Sequence[tuple[str, Entry]], packing: Packing | None, fresh: Callable[[], bool]
+    ) -> Op[Mapping[str, bytes]]:
+        return self.put(space, items, packing)
+
+    def overwrite(self, space: str, items: Sequence[tuple[str, Entry]], packing: Packing | None) -> Op[None]:
+        yield from self.put(space, items, packing)
+
+    def add(self, space: str, items: Sequence[tuple[str, Entry]], packing: Packing | None) -> Op[None]:
+        yield from self.fill(space, [(key, entry, b"") for key, entry in items], packing)
+
     def put(self, space: str, items: Sequence[tuple[str, Entry]], packing: Packing | None) -> Op[Mapping[str, bytes]]:
         return (yield "put", lambda some=items: self._put(space, some), items)
 

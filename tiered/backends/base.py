@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Hashable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 
-from ..backend import Capabilities, Found, Op, all_live
+from ..backend import Capabilities, Found, Op, Page, all_live
 from ..base import BaseStore, Handle
 from ..checks import check_keys, check_pairs, check_prefix
 from ..clock import SYSTEM
@@ -80,7 +80,7 @@ class BaseBackend(Handle, BaseStore[str, bytes]):
     @abstractmethod
     def spaces(self, space: str) -> Op[list[str]]: ...
     @abstractmethod
-    def scan(self, space: str, prefix: str, after: str | None, limit: int, now_ms: int) -> Op[list[str]]: ...
+    def scan(self, space: str, prefix: str, after: Any, limit: int, now_ms: int) -> Op[list[str]]: ...
     @abstractmethod
     def purge(self, space: str, now_ms: int, grace_ms: int, limit: int, into: int) -> Op[int]: ...
     @abstractmethod
@@ -94,9 +94,29 @@ class BaseBackend(Handle, BaseStore[str, bytes]):
     @abstractmethod
     async def aclose(self) -> None: ...
 
+    def lease(self, space: str, keys: Sequence[str], now_ms: int) -> Op[list[Found]]:  # noqa: ARG002
+        """A system that never forgets a stamp gives no leases."""
+        return self.fetch(space, keys)
+
+    def offer(
+        self,
+        space: str,
+        items: Sequence[tuple[str, Entry]],
+        packing: Packing | None,
+        fresh: Callable[[], bool],  # noqa: ARG002
+    ) -> Op[Mapping[str, bytes]]:
+        """Nor is it ever too late to put there: absence is what the key is in."""
+        return self.put(space, items, packing)
+
     def fill(self, space: str, items: Sequence[tuple[str, Entry, bytes]], packing: Packing | None) -> Op[None]:
         """A system that never forgets a stamp needs no lease: the stamp alone refuses what is late."""
         yield from self.put(space, [(key, entry) for key, entry, _ in items], packing)
+
+    def overwrite(self, space: str, items: Sequence[tuple[str, Entry]], packing: Packing | None) -> Op[None]:
+        yield from self.put(space, items, packing)
+
+    def add(self, space: str, items: Sequence[tuple[str, Entry]], packing: Packing | None) -> Op[None]:
+        yield from self.fill(space, [(key, entry, b"") for key, entry in items], packing)
 
     def values(self, space: str, keys: Sequence[str], now_ms: int) -> Op[Values]:
         """The live values alone; for backends that can answer so faster than by `fetch`."""
@@ -136,20 +156,25 @@ class BaseBackend(Handle, BaseStore[str, bytes]):
 
     def yield_keys(self, *, prefix: str | None = None) -> Iterator[str]:
         """The live keys that begin with `prefix`, each once."""
-        page = self.run(self._page(prefix, None), TIMEOUT)
-        while page:
+        page = Page((), None)
+        while True:
+            page = self.run(self._page(prefix, page.mark), TIMEOUT)
             yield from page
-            page = self.run(self._page(prefix, page[-1]), TIMEOUT) if len(page) >= PAGE else []
+            if page.mark is None:
+                return
 
     async def ayield_keys(self, *, prefix: str | None = None) -> AsyncIterator[str]:
-        page = await self.arun(self._page(prefix, None), TIMEOUT)
-        while page:
+        page = Page((), None)
+        while True:
+            page = await self.arun(self._page(prefix, page.mark), TIMEOUT)
             for key in page:
                 yield key
-            page = await self.arun(self._page(prefix, page[-1]), TIMEOUT) if len(page) >= PAGE else []
+            if page.mark is None:
+                return
 
-    def _page(self, prefix: str | None, after: str | None) -> Op[list[str]]:
-        return self.scan(self.namespace or "", check_prefix(prefix), after, PAGE, int(SYSTEM.time() * 1000))
+    def _page(self, prefix: str | None, after: Any) -> Op[Page]:
+        now = int(SYSTEM.time() * 1000)
+        return Page.of((yield from self.scan(self.namespace or "", check_prefix(prefix), after, PAGE, now)), PAGE)
 
     def _read(self, keys: Sequence[str]) -> Op[list[bytes | None]]:
         names = check_keys(keys, self.capabilities.max_key)

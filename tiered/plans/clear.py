@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from ..effects import Fetch, Plan, Spaces
 from ..errors import TieredError
@@ -10,7 +11,7 @@ from ..level import Level
 from .delete import delete
 from .publish import Writing, void
 from .read import believe
-from .scan import PAGE, page
+from .scan import page
 from .stack import Stack, ask, log
 
 
@@ -21,6 +22,7 @@ def invalidate(stack: Stack, keys: Iterable[str]) -> Plan[None]:
         yield from _catch_up(stack, names)
         stamp = writing.stamp(names)
         stack.flights.detach(stack.space, names)
+        stack.floors.drop(stack.space, names)
         yield from void(stack, dict.fromkeys(names, stamp))
         if not stack.stamped:
             stamp = stack.clock.draw()  # above the generation of what was read meanwhile
@@ -34,15 +36,15 @@ def clear(stack: Stack, prefix: str) -> Plan[int]:
     tier that cannot be listed no copy under the prefix is trusted any more, up to now.
     """
     count = 0
-    after: str | None = None
+    after: Any = None
     while True:
         keys = yield from page(stack, stack.authority, prefix, after)
         if keys:
             yield from delete(stack, keys)
             count += len(keys)
-        if len(keys) < PAGE:
+        after = keys.mark
+        if after is None:
             break
-        after = keys[-1]
     for level in stack.uppers:
         try:
             yield from _void_all(stack, level, prefix)
@@ -69,15 +71,15 @@ def _void_all(stack: Stack, level: Level, prefix: str) -> Plan[None]:
 
     Each is voided in every tier, for a read under way may bring it up from one to another.
     """
-    after: str | None = None
+    after: Any = None
     while True:
         keys = yield from page(stack, level, prefix, after)
         if keys:
             yield from _catch_up(stack, keys)
             yield from void(stack, dict.fromkeys(keys, stack.clock.draw()))
-        if len(keys) < PAGE:
+        after = keys.mark
+        if after is None:
             return
-        after = keys[-1]
 
 
 def scopes(stack: Stack) -> Plan[Sequence[str]]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 
-from ..effects import Ask, Plan, Put, Swap, Void
+from ..effects import Ask, Offer, Overwrite, Plan, Swap, Void
 from ..entry import VALUE, Entry
 from ..errors import TieredError
 from ..level import Level
 from .stack import Stack, ask
+
+FRESH = 1.0
+"""Seconds from the authority's acknowledgement within which a writer may install a value where nothing is (R7)."""
 
 
 class Writing:
@@ -104,18 +107,18 @@ def publish(
         entries = {key: entry._replace(stamp=fresh) for key, entry in entries.items()}
     stamps = {key: entry.stamp for key, entry in entries.items()}
     lost: dict[str, bytes] = {}
+    stack.note(entries)
     if around or not (stack.stamped or stack.immutable):
         yield from void(stack, stamps)
     elif announced:
         lost = yield from _replace_markers(stack, entries, began)
     elif stack.uppers:
-        puts = [Put(level, stack.space, _aged(stack, entries, began, at)) for at, level in enumerate(stack.uppers)]
-        for level, answer in zip(stack.uppers, (yield from ask(stack, puts)), strict=True):
+        for level, answer in zip(stack.uppers, (yield from ask(stack, _puts(stack, entries, began))), strict=True):
             if isinstance(answer, TieredError):
                 level.break_off(stack.space, stamps, stack.clock.monotonic())
             else:
                 level.unmark(stack.space, stamps)
-                lost.update(answer)
+                lost.update(answer or {})
     kept: Mapping[str, Entry] = entries
     if around:
         kept = {}
@@ -127,9 +130,27 @@ def publish(
     stack.front.drop_many(lost.items())  # R19: the other writer won
 
 
-def _aged(stack: Stack, entries: Mapping[str, Entry], began: float, at: int) -> list[tuple[str, Entry]]:
-    ttl = stack.uppers[at].ttl
-    return [(key, stack.aged(entry, began, ttl)) for key, entry in entries.items()]
+def _puts(stack: Stack, entries: Mapping[str, Entry], began: float) -> list[Ask]:
+    """The last step of a write in each shared tier, of values that never change the fastest one."""
+    values = stack.immutable and all(entry.kind == VALUE for entry in entries.values())
+    acknowledged, monotonic = stack.clock.monotonic(), stack.clock.monotonic
+
+    def fresh() -> bool:  # R7
+        return monotonic() < acknowledged + FRESH
+
+    items = [(level, _aged(stack, level, entries, began)) for level in stack.uppers]
+    if values:
+        return [Overwrite(level, stack.space, some) for level, some in items]
+    return [Offer(level, stack.space, some, fresh) for level, some in items]
+
+
+def _aged(stack: Stack, level: Level, entries: Mapping[str, Entry], began: float) -> list[tuple[str, Entry]]:
+    return [
+        (key, stack.aged(entry._replace(expires=stack.grave(level, entry.kind, entry.expires)), began, level.ttl))
+        if entry.kind != VALUE
+        else (key, stack.aged(entry, began, level.ttl))
+        for key, entry in entries.items()
+    ]
 
 
 def void(stack: Stack, stamps: Mapping[str, bytes]) -> Plan[None]:
@@ -149,8 +170,8 @@ def _replace_markers(stack: Stack, entries: Mapping[str, Entry], began: float) -
     """
     stamps = {key: entry.stamp for key, entry in entries.items()}
     swaps: list[Ask] = [
-        Swap(level, stack.space, [(key, entry, entry.stamp) for key, entry in _aged(stack, entries, began, at)])
-        for at, level in enumerate(stack.uppers)
+        Swap(level, stack.space, [(key, entry, entry.stamp) for key, entry in _aged(stack, level, entries, began)])
+        for level in stack.uppers
     ]
     lost: dict[str, bytes] = {}
     for level, answer in zip(stack.uppers, (yield from ask(stack, swaps)), strict=True):

@@ -12,7 +12,7 @@ from typing import cast
 
 from ..backend import Found, all_live
 from ..clock import ZERO
-from ..effects import Fetch, Fill, Plan, Void
+from ..effects import Add, Ask, Fetch, Fill, Lease, Plan, Void
 from ..entry import DELETED, INVALID, VALUE, Entry
 from ..errors import CorruptEntry, ForeignValue, TieredError
 from ..level import Level
@@ -62,12 +62,13 @@ def look(stack: Stack, keys: Sequence[str]) -> Plan[Sight]:
         if not asked:
             continue
         began = stack.clock.time()
-        [answer] = yield from ask(stack, [Fetch(level, stack.space, asked)])
+        [answer] = yield from ask(stack, [_question(stack, level, asked)])
         if isinstance(answer, TieredError):
             continue  # not a miss: a tier that failed is not filled either
         believed = yield from believe(stack, level, asked, answer)
         copies, missed = _sift_copies(stack, level, asked, believed)
         if copies:
+            stack.note(copies)
             yield from _keep(stack, gaps, copies, began, generation)
             for key, entry in copies.items():
                 if entry.kind == VALUE:
@@ -83,8 +84,16 @@ def look(stack: Stack, keys: Sequence[str]) -> Plan[Sight]:
         if isinstance(answer, TieredError):
             raise answer
         found = _sift_authority(stack, sight, wanted, answer)
+        stack.note(found)
         yield from _keep(stack, gaps, found, began, generation)
     return sight
+
+
+def _question(stack: Stack, level: Level, keys: Sequence[str]) -> Ask:
+    """A miss leaves a lease (R4), which values that never change have no need of."""
+    if stack.immutable:
+        return Fetch(level, stack.space, keys)
+    return Lease(level, stack.space, keys, stack.now_ms())
 
 
 def _keep(
@@ -93,16 +102,18 @@ def _keep(
     """Copies into memory and into every tier above that missed; a refusal means that something newer is there."""
     stack.remember(entries, began, generation)
     stack.front_count.fills += sum(entry.kind == VALUE for entry in entries.values())
-    fills = []
+    fills: list[Ask] = []
     for level, missed in gaps:
         found = [(key, entry) for key, entry in entries.items() if key in missed]
         damaged = [(key, entry.stamp) for key, entry in found if missed[key] is None]
         if damaged:  # its stamp may be this very one, which a fill alone would not replace
             yield from ask(stack, [Void(level, stack.space, damaged)])
         items = [(key, stack.aged(entry, began, level.ttl), missed[key] or b"") for key, entry in found]
-        if items:
+        if items and stack.immutable:
+            fills.append(Add(level, stack.space, [(key, entry) for key, entry, _ in items]))
+        elif items:
             fills.append(Fill(level, stack.space, items))
-            level.count.fills += len(items)
+        level.count.fills += len(items)
     yield from ask(stack, fills)
 
 
@@ -144,10 +155,16 @@ def _sift_copies(
     """What a shared tier knows (values, and `deleted`), and what it missed, as in `Gap`."""
     now, monotonic = stack.now_ms(), stack.clock.monotonic()
     floors = level.floors(stack.space, monotonic)
+    known = stack.floors.of(stack.space)
     copies: dict[str, Entry] = {}
     missed: dict[str, bytes | None] = {}
     for key, found in zip(keys, answers, strict=True):
-        if isinstance(found, Entry) and found.kind != INVALID and not _under(floors, key, found):
+        if (
+            isinstance(found, Entry)
+            and found.kind != INVALID
+            and not (floors and _under(floors, key, found))
+            and found.stamp >= known.get(key, b"")  # R11
+        ):
             if found.expires is None or found.expires > now:
                 copies[key] = found
                 continue

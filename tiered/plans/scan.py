@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ..backend import Found
+from typing import Any
+
+from ..backend import Found, Page
 from ..effects import Fetch, Ping, Plan, Purge, Scan
 from ..entry import DELETED, INVALID
 from ..errors import TieredError
@@ -13,13 +15,12 @@ PAGE = 1_000
 """Keys a page."""
 
 
-def page(stack: Stack, level: Level, prefix: str, after: str | None) -> Plan[list[str]]:
-    """Up to PAGE live keys of one tier after `after`; fewer means that there are no more."""
+def page(stack: Stack, level: Level, prefix: str, after: Any) -> Plan[Page]:
+    """Up to PAGE live keys of one tier after `after`, a page's mark, or None to begin."""
     [answer] = yield from ask(stack, [Scan(level, stack.space, prefix, after, PAGE, stack.now_ms())])
     if isinstance(answer, TieredError):
         raise answer
-    keys: list[str] = answer
-    return keys
+    return Page.of(answer, PAGE)
 
 
 def purge(stack: Stack, level: Level, space: str, limit: int) -> Plan[int]:

@@ -11,9 +11,10 @@ from typing import Any, Protocol
 
 from ..clock import Clock
 from ..effects import Ask, Parallel, Plan, Retract, Void
-from ..entry import VALUE, Entry
+from ..entry import DELETED, VALUE, Entry
 from ..errors import TieredError
 from ..flight import Flights
+from ..floors import Floors
 from ..level import Counters, Level, Skipped
 from ..overlap import Overlaps
 from ..policies.retry import Retry
@@ -118,6 +119,7 @@ class Stack:
     front_count: Counters = field(default_factory=Counters)
     flights: Flights = field(default_factory=Flights)
     overlaps: Overlaps = field(default_factory=Overlaps)
+    floors: Floors = field(default_factory=Floors)
     pace: Pace = field(default_factory=Pace)
     retry: Retry = field(default_factory=Retry)
     chance: Callable[[], float] = random.random
@@ -129,6 +131,17 @@ class Stack:
 
     def now_ms(self) -> int:
         return int(self.clock.time() * 1000)
+
+    def note(self, entries: Mapping[str, Entry]) -> None:
+        """These were written, or are returned: no copy in a shared tier that is older will be believed (R11)."""
+        if self.uppers and self.stamped and not self.immutable:
+            self.floors.lift(self.space, {key: entry.stamp for key, entry in entries.items()})
+
+    def grave(self, level: Level, kind: int, expires: int | None) -> int | None:
+        """When a new entry expires in a tier: `deleted` too, where nothing else would ever remove it."""
+        if kind == DELETED and expires is None and level.backend.capabilities.drops:
+            return self.now_ms() + int(self.tombstone_ttl * 1000)
+        return expires
 
     def aged(self, entry: Entry, began: float, ttl: TTL | None) -> Entry:
         """A copy of `entry`: it expires with it, and when the tier's maximum age since `began` is reached (R10)."""

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from ..effects import Plan, Put, Sleep
-from ..entry import Entry
+from ..effects import Ask, Overwrite, Plan, Put, Sleep
+from ..entry import VALUE, Entry
 from ..errors import BackendUnavailable, BatchError, Indeterminate, TieredError
 from ..level import Skipped, is_outage
 from .publish import Writing, publish
@@ -59,7 +59,10 @@ def _settle(stack: Stack, writing: Writing, states: Mapping[str, State], expires
     )
     for _ in range(TRIES):
         stamp = writing.stamp(pending)
-        batch = {key: Entry(kind, stamp, expires, value) for key, (kind, value) in pending.items()}
+        batch = {
+            key: Entry(kind, stamp, stack.grave(stack.authority, kind, expires), value)
+            for key, (kind, value) in pending.items()
+        }
         try:
             refused: Mapping[str, bytes] = {}
             if stack.strict and stack.uppers:
@@ -91,10 +94,9 @@ def deliver(stack: Stack, batch: Mapping[str, Entry], progress: _Progress) -> Pl
     failures, start = 0, stack.clock.monotonic()
     authority = stack.authority
     while True:
-        puts = [Put(authority, stack.space, list(batch.items()))]
-        [answer] = yield from ask(stack, puts, again=failures > 0)
+        [answer] = yield from ask(stack, [_put(stack, batch)], again=failures > 0)
         if not isinstance(answer, TieredError):
-            refused: Mapping[str, bytes] = answer
+            refused: Mapping[str, bytes] = answer or {}
             progress.written.update((key, entry) for key, entry in batch.items() if key not in refused)
             progress.unknown.difference_update(progress.written)
             if progress.unknown.isdisjoint(refused):
@@ -109,6 +111,13 @@ def deliver(stack: Stack, batch: Mapping[str, Entry], progress: _Progress) -> Pl
         if isinstance(answer, Skipped) or not is_outage(answer) or pause is None or out_of_time or late:
             raise answer
         yield Sleep(pause)
+
+
+def _put(stack: Stack, batch: Mapping[str, Entry]) -> Ask:
+    items = list(batch.items())
+    if stack.immutable and all(entry.kind == VALUE for entry in batch.values()):
+        return Overwrite(stack.authority, stack.space, items)
+    return Put(stack.authority, stack.space, items)
 
 
 def _learn(batch: Mapping[str, Entry], progress: _Progress, error: TieredError) -> None:
