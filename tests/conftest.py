@@ -9,6 +9,8 @@ import pytest
 from tests.memory_kit import Time
 from tiered.testing import FakeClock
 
+pytest_plugins = ("tests.servers.plugin",)
+
 
 def pytest_collection_finish() -> None:
     """What importing all tests made is there for good: without this every collection walks through it (3x the time)."""
